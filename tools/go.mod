@@ -1,0 +1,3 @@
+module kluis/tools
+
+go 1.26
