@@ -1,0 +1,69 @@
+package luks
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// check finds what can't be true of a header that both versions share: key slots that reach over each
+// other, over the header or over the data, and data beyond the end of the disk. It also fills what
+// follows from the rest. headerEnd is where the header itself ends.
+func (h *Header) check(size, headerEnd int64) error {
+	if err := checkCipher(h.Cipher, h.KeyBits/8); err != nil {
+		return &UnsupportedError{"segment", err.Error()}
+	}
+	if h.Offset < headerEnd {
+		return &UnsupportedError{"segment", "the data begins inside the header: a detached header, or a damaged one"}
+	}
+	if err := h.checkSlots(headerEnd); err != nil {
+		return err
+	}
+	if h.Offset > size {
+		return &DamageError{"segment", fmt.Sprintf("the data begins at %d, beyond the disk's end at %d", h.Offset, size)}
+	}
+	if h.Size == 0 {
+		h.Size = size - h.Offset
+	}
+	if h.Size > size-h.Offset {
+		return &DamageError{"segment", fmt.Sprintf("%d bytes of data begin at %d, and the disk ends at %d", h.Size, h.Offset, size)}
+	}
+	if h.Size -= h.Size % int64(h.SectorSize); h.Size == 0 {
+		return &DamageError{"segment", "there is no data behind the header"}
+	}
+	return nil
+}
+
+func (h *Header) checkSlots(headerEnd int64) error {
+	if len(h.slots) == 0 {
+		return &DamageError{"key slots", "none is in use"}
+	}
+	slices.SortFunc(h.slots, func(a, b slot) int { return cmp.Compare(a.areaOffset, b.areaOffset) })
+	end, before := headerEnd, -1
+	for i := range h.slots {
+		s := &h.slots[i]
+		where := fmt.Sprintf("key slot %d", s.ID)
+		switch {
+		case s.keySize < 1 || s.keySize > maxKeySize:
+			return &DamageError{where, fmt.Sprintf("a volume key of %d bytes", s.keySize)}
+		case s.keySize != h.KeyBits/8:
+			return &DamageError{where, fmt.Sprintf("a volume key of %d bits, and the data needs %d", s.keySize*8, h.KeyBits)}
+		case s.stripes < 1 || s.stripes > maxStripes:
+			return &DamageError{where, fmt.Sprintf("%d stripes; 1 to %d are allowed", s.stripes, maxStripes)}
+		case s.splitSize() > s.areaSize:
+			return &DamageError{where, fmt.Sprintf("its key needs %d bytes, and its area has %d", s.splitSize(), s.areaSize)}
+		case s.areaOffset < end && before >= 0:
+			return &DamageError{where, fmt.Sprintf("its area overlaps key slot %d", before)}
+		case s.areaOffset < end:
+			return &DamageError{where, "its area overlaps the header"}
+		case s.areaOffset > h.Offset || s.areaSize > h.Offset-s.areaOffset:
+			return &DamageError{where, "its area overlaps the data"}
+		}
+		end, before = s.areaOffset+s.areaSize, s.ID
+	}
+	slices.SortFunc(h.slots, func(a, b slot) int { return cmp.Compare(a.ID, b.ID) })
+	for _, s := range h.slots {
+		h.Keyslots = append(h.Keyslots, s.Keyslot)
+	}
+	return nil
+}
