@@ -1,0 +1,339 @@
+package arm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"kluis/internal/armid"
+	"kluis/internal/identity"
+	"kluis/internal/problem"
+)
+
+// RouterOptions is what a Router needs from outside.
+type RouterOptions struct {
+	// Authenticate returns a context that carries the caller (identity.With), or the error for one who
+	// has no valid token. It runs before anything of the path is looked at.
+	Authenticate func(ctx context.Context, r *http.Request) (context.Context, error)
+
+	// AuthorizationURI is where a client gets a token; it is named in the challenge of a 401. May be nil.
+	AuthorizationURI func(r *http.Request) string
+
+	Logger *slog.Logger
+	NewID  func() string // ids of requests
+}
+
+// Router sends requests to the handlers of providers. It is an http.Handler for every path that is a
+// resource id.
+type Router struct {
+	options RouterOptions
+	table   *table
+}
+
+// NewRouter checks the providers' tables and makes a Router of them.
+func NewRouter(o RouterOptions, providers ...Provider) (*Router, error) {
+	if o.Authenticate == nil || o.Logger == nil || o.NewID == nil {
+		return nil, errors.New("router needs Authenticate, Logger and NewID")
+	}
+	t, err := newTable(providers)
+	if err != nil {
+		return nil, err
+	}
+	return &Router{options: o, table: t}, nil
+}
+
+// ServeHTTP answers one request and logs one line for it.
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{router: rt, w: w, r: r, requestID: rt.options.NewID()}
+	x.begin()
+	defer x.end()
+	reply, err := x.serve()
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	x.write(reply)
+}
+
+// exchange is one request on its way, and what the log line will say of it.
+type exchange struct {
+	router    *Router
+	w         http.ResponseWriter
+	r         *http.Request
+	requestID string
+
+	principal identity.Principal
+	request   Request
+	operation string // "Microsoft.RecoveryServices/vaults/read": type and what is done to it
+	resource  string
+	status    int
+	err       error
+}
+
+var sane = regexp.MustCompile(`^[0-9A-Za-z._-]{1,128}$`)
+
+// begin sets the headers that every answer has, and the correlation id.
+func (x *exchange) begin() {
+	correlation := x.r.Header.Get("X-Ms-Correlation-Request-Id")
+	if !sane.MatchString(correlation) {
+		correlation = x.requestID
+	}
+	x.r = x.r.WithContext(identity.WithCorrelation(x.r.Context(), correlation))
+	h := x.w.Header()
+	h.Set("X-Ms-Request-Id", x.requestID)
+	h.Set("X-Ms-Correlation-Request-Id", correlation)
+	if id := x.r.Header.Get("X-Ms-Client-Request-Id"); sane.MatchString(id) {
+		h.Set("X-Ms-Client-Request-Id", id)
+	}
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Pragma", "no-cache")
+	h.Set("Expires", "-1")
+	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Vary", "Accept-Encoding")
+}
+
+func (x *exchange) serve() (*Reply, error) {
+	handler, err := x.route()
+	if err != nil {
+		x.w.Header().Set("X-Ms-Failure-Cause", "gateway")
+		return nil, err
+	}
+	reply, err := handler(x.r.Context(), &x.request)
+	if err == nil && reply == nil {
+		return nil, fmt.Errorf("handler of %s returned neither reply nor error", x.operation)
+	}
+	return reply, err
+}
+
+// route checks everything that can be said without the provider, and finds the handler.
+func (x *exchange) route() (Handler, error) {
+	ctx, err := x.router.options.Authenticate(x.r.Context(), x.r)
+	if err != nil {
+		return nil, err
+	}
+	var known bool
+	if x.principal, known = identity.From(ctx); !known {
+		return nil, errors.New("authentication succeeded without a principal")
+	}
+	x.r = x.r.WithContext(ctx)
+	if x.r.ContentLength > MaxBody {
+		return nil, bodyTooLarge()
+	}
+	x.r.Body = http.MaxBytesReader(x.w, x.r.Body, MaxBody)
+
+	x.request = Request{HTTP: x.r, BaseURL: baseURL(x.r)}
+	if err := x.readQuery(); err != nil {
+		return nil, err
+	}
+	id, trailing, err := readPath(x.r.URL)
+	if err != nil {
+		return nil, invalidPath(err)
+	}
+	m := x.router.table.find(id, trailing)
+	x.request.ID, x.resource = m.id, m.id.String()
+	return x.choose(m)
+}
+
+// readQuery reads the query string, where Azure allows the semicolons that Go's parser refuses.
+func (x *exchange) readQuery() error {
+	q, err := url.ParseQuery(strings.ReplaceAll(x.r.URL.RawQuery, ";", "%3B"))
+	if err != nil {
+		return problem.New(problem.Invalid, "InvalidRequestUri", "The request's query string is malformed.").
+			WithAdvice("Percent-encode the values of query parameters.").WithCause(err)
+	}
+	x.request.Query = q
+	version := parameter(q, "api-version")
+	if version == "" {
+		return missingAPIVersion()
+	}
+	if !apiVersion.MatchString(version) {
+		return invalidAPIVersion(version)
+	}
+	x.request.APIVersion = version
+	if filter := parameter(q, "$filter"); strings.TrimSpace(filter) != "" {
+		if x.request.Filter, err = parseFilter(filter); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var apiVersion = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}(-preview)?$`)
+
+// parameter returns a query parameter whose name clients write in any case.
+func parameter(q url.Values, name string) string {
+	if v := q.Get(name); v != "" {
+		return v
+	}
+	for key, values := range q {
+		if strings.EqualFold(key, name) && len(values) > 0 {
+			return values[0]
+		}
+	}
+	return ""
+}
+
+// readPath parses the path. A slash inside a name would change what the path means once decoded, so
+// it is refused; slashes doubled at the front come from endpoints that were configured with one.
+func readPath(u *url.URL) (armid.ID, string, error) {
+	if strings.Contains(strings.ToLower(u.RawPath), "%2f") {
+		return armid.ID{}, "", errors.New("a name contains an encoded slash")
+	}
+	return armid.ParsePath("/" + strings.TrimLeft(u.Path, "/"))
+}
+
+// choose picks the handler for the method, and names the operation for the log.
+func (x *exchange) choose(m match) (Handler, error) {
+	if m.id.Provider != "" && x.router.table.namespaces[strings.ToLower(m.id.Provider)] == "" {
+		return nil, unknownNamespace(m.id.Provider)
+	}
+	allow := m.allow()
+	if len(allow) == 0 {
+		typ := kind(m.id)
+		if m.trailing != "" {
+			typ = childKind(m.id, m.trailing)
+		}
+		return nil, unknownType(typ, x.request.APIVersion)
+	}
+	handler, err := x.pick(m)
+	if err != nil {
+		return nil, err
+	}
+	if handler == nil {
+		return nil, methodNotAllowed(x.r.Method, m.id.String(), allow)
+	}
+	return handler, nil
+}
+
+func (x *exchange) pick(m match) (Handler, error) {
+	method := x.r.Method
+	if m.trailing != "" {
+		var handler Handler
+		switch method {
+		case http.MethodGet:
+			handler, x.request.Action = m.get()
+			if m.collection != nil {
+				return handler, x.prepareList(m)
+			}
+			x.operation = kind(m.id) + "/" + x.request.Action + "/read"
+		case http.MethodPost:
+			handler, x.request.Action = m.post()
+			x.operation = kind(m.id) + "/" + x.request.Action + "/action"
+		}
+		return handler, nil
+	}
+	r := m.resource
+	switch method {
+	case http.MethodGet:
+		x.operation = kind(m.id) + "/read"
+		return r.Get, nil
+	case http.MethodHead:
+		x.operation = kind(m.id) + "/read"
+		return r.Head, nil
+	case http.MethodPut:
+		x.operation = kind(m.id) + "/write"
+		return r.Put, nil
+	case http.MethodPatch:
+		x.operation = kind(m.id) + "/write"
+		return r.Patch, nil
+	case http.MethodDelete:
+		x.operation = kind(m.id) + "/delete"
+		return r.Delete, nil
+	}
+	return nil, nil
+}
+
+// prepareList fills in what only lists have. Their id is the parent resource or the scope, without
+// the namespace of the type that is listed.
+func (x *exchange) prepareList(m match) error {
+	words := m.collection.words
+	x.operation = m.collection.Type + "/read"
+	x.request.Collection = words[len(words)-1]
+	if len(m.id.Segments) == 0 {
+		x.request.ID = m.id.Scope()
+	}
+	var err error
+	x.request.page, err = x.request.readWindow()
+	return err
+}
+
+func (x *exchange) write(reply *Reply) {
+	h := x.w.Header()
+	for name, values := range reply.Header {
+		h[name] = values
+	}
+	x.status = reply.Status
+	if reply.Body != nil {
+		writeJSON(x.w, x.r, reply.Status, reply.Body)
+		return
+	}
+	if reply.Status != http.StatusNoContent {
+		h.Set("Content-Length", "0")
+	}
+	x.w.WriteHeader(reply.Status)
+}
+
+// statusClientGone is logged for a client that went away before its answer. It is never sent.
+const statusClientGone = 499
+
+func (x *exchange) fail(err error) {
+	x.err, x.status = err, Status(err)
+	if errors.Is(err, context.Canceled) && x.r.Context().Err() != nil {
+		x.status = statusClientGone
+		return
+	}
+	if x.status == http.StatusUnauthorized {
+		x.w.Header().Set("WWW-Authenticate", x.challenge(err))
+	}
+	WriteError(x.w, x.r, err)
+}
+
+func (x *exchange) challenge(err error) string {
+	var parts []string
+	if uri := x.router.options.AuthorizationURI; uri != nil {
+		parts = append(parts, "authorization_uri="+strconv.Quote(uri(x.r)))
+	}
+	parts = append(parts, `error="invalid_token"`)
+	if p := problem.Of(err); p != nil {
+		parts = append(parts, "error_description="+strconv.QuoteToASCII(p.Message))
+	}
+	return "Bearer " + strings.Join(parts, ", ")
+}
+
+// end logs the request. It also catches a panic of a handler: nothing has been written by then, so
+// the client gets a clean 500.
+func (x *exchange) end() {
+	if p := recover(); p != nil {
+		if p == http.ErrAbortHandler {
+			panic(p)
+		}
+		x.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+	}
+	ctx := x.r.Context()
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.String("method", x.r.Method), slog.String("operation", x.operation), slog.String("resource", x.resource),
+		slog.Int("status", x.status), slog.String("principal", x.principal.ObjectID), slog.String("name", x.principal.Name),
+		slog.String("correlation", identity.Correlation(ctx)), slog.String("request", x.requestID),
+	}
+	if x.err != nil {
+		code := "InternalServerError"
+		if p := problem.Of(x.err); p != nil {
+			code = p.Code
+		}
+		attrs = append(attrs, slog.String("code", code))
+		if x.status >= http.StatusInternalServerError {
+			level = slog.LevelError
+			attrs = append(attrs, slog.String("error", x.err.Error()))
+		}
+	}
+	x.router.options.Logger.LogAttrs(ctx, level, "request", attrs...)
+}

@@ -1,0 +1,211 @@
+package arm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"kluis/internal/armid"
+)
+
+// Provider is a namespace and what it holds.
+type Provider struct {
+	Namespace string
+	Resources []Resource
+}
+
+// Resource is one row of the table: a type and who answers for it. What is nil does not exist.
+//
+// Type is written with its namespace, "Microsoft.RecoveryServices/vaults/backupPolicies", and its
+// spelling is the one that ids get. The kinds of ids without a provider's resource are "tenants",
+// "subscriptions", "resourceGroups" and "providers"; a type that is only a namespace
+// ("Microsoft.KeyVault") carries actions of the namespace at a subscription.
+type Resource struct {
+	Type string
+
+	Get, Put, Patch, Delete, Head Handler
+	List                          Handler // GET on the type without a name
+
+	Actions    map[string]Handler // POST on one more segment, by its name
+	GetActions map[string]Handler // GET on one more segment that is not a child type
+}
+
+// table finds rows. Keys are in lower case.
+type table struct {
+	namespaces map[string]string // lower case -> as spelled
+	rows       map[string]*row
+}
+
+type row struct {
+	Resource
+	words      []string          // namespace and type segments as the table spells them
+	actions    map[string]string // lower case -> as spelled
+	getActions map[string]string
+}
+
+func newTable(providers []Provider) (*table, error) {
+	t := &table{namespaces: map[string]string{}, rows: map[string]*row{}}
+	for _, p := range providers {
+		key := strings.ToLower(p.Namespace)
+		if _, twice := t.namespaces[key]; twice {
+			return nil, fmt.Errorf("provider %s is there twice", p.Namespace)
+		}
+		t.namespaces[key] = p.Namespace
+		for _, r := range p.Resources {
+			if err := t.add(p.Namespace, r); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
+}
+
+func (t *table) add(namespace string, r Resource) error {
+	words := strings.Split(r.Type, "/")
+	if slices.Contains(words, "") {
+		return fmt.Errorf("resource type %q of %s has an empty segment", r.Type, namespace)
+	}
+	if strings.Contains(words[0], ".") && words[0] != namespace {
+		return fmt.Errorf("resource type %s is in the table of %s", r.Type, namespace)
+	}
+	key := strings.ToLower(r.Type)
+	if _, twice := t.rows[key]; twice {
+		return fmt.Errorf("resource type %s is there twice", r.Type)
+	}
+	t.rows[key] = &row{Resource: r, words: words, actions: folded(r.Actions), getActions: folded(r.GetActions)}
+	return nil
+}
+
+func folded(m map[string]Handler) map[string]string {
+	f := make(map[string]string, len(m))
+	for name := range m {
+		f[strings.ToLower(name)] = name
+	}
+	return f
+}
+
+// match is what a path means.
+type match struct {
+	id         armid.ID
+	resource   *row   // the row of the id itself; nil if the type is unknown
+	collection *row   // the row of the type that the trailing segment names, if it has a list
+	trailing   string // the odd segment, or ""
+}
+
+// find gives a path its meaning. The id's types come back as the table spells them.
+func (t *table) find(id armid.ID, trailing string) match {
+	m := match{id: t.spell(id), trailing: trailing, resource: t.rows[strings.ToLower(kind(id))]}
+	if trailing != "" {
+		if child := t.rows[strings.ToLower(childKind(id, trailing))]; child != nil && child.List != nil {
+			m.collection = child
+		}
+	}
+	if id.Provider != "" && len(id.Segments) == 0 && !m.resource.has(trailing) {
+		m.resource = t.rows["providers"]
+	}
+	return m
+}
+
+// has reports whether a trailing segment is an action of the row.
+func (r *row) has(trailing string) bool {
+	if r == nil {
+		return false
+	}
+	key := strings.ToLower(trailing)
+	return r.actions[key] != "" || r.getActions[key] != ""
+}
+
+// kind is the type of an id, with names for the ids that have none. A bare provider is its namespace.
+func kind(id armid.ID) string {
+	switch {
+	case id.Provider != "":
+		return id.Type()
+	case id.ResourceGroup != "":
+		return "resourceGroups"
+	case id.Subscription != "":
+		return "subscriptions"
+	}
+	return ""
+}
+
+// childKind is the type that a trailing segment names under an id.
+func childKind(id armid.ID, trailing string) string {
+	if id.Provider != "" {
+		return id.Type() + "/" + trailing
+	}
+	return trailing
+}
+
+// spell gives namespace and types the spelling of the longest known type on the id's path.
+func (t *table) spell(id armid.ID) armid.ID {
+	if id.Provider == "" {
+		return id
+	}
+	if namespace := t.namespaces[strings.ToLower(id.Provider)]; namespace != "" {
+		id.Provider = namespace
+	}
+	key := strings.ToLower(id.Type())
+	segments := slices.Clone(id.Segments)
+	for {
+		if r := t.rows[key]; r != nil {
+			for i, word := range r.words[1:] {
+				segments[i].Type = word
+			}
+			break
+		}
+		cut := strings.LastIndexByte(key, '/')
+		if cut < 0 {
+			break
+		}
+		key = key[:cut]
+	}
+	id.Segments = segments
+	return id
+}
+
+// allow is the Allow header of a path, empty if nothing is there.
+func (m match) allow() []string {
+	var methods []string
+	add := func(h Handler, method string) {
+		if h != nil {
+			methods = append(methods, method)
+		}
+	}
+	if m.trailing == "" {
+		if r := m.resource; r != nil {
+			add(r.Get, "GET")
+			add(r.Head, "HEAD")
+			add(r.Put, "PUT")
+			add(r.Patch, "PATCH")
+			add(r.Delete, "DELETE")
+		}
+		return methods
+	}
+	if h, _ := m.get(); h != nil {
+		methods = append(methods, "GET")
+	}
+	if h, _ := m.post(); h != nil {
+		methods = append(methods, "POST")
+	}
+	return methods
+}
+
+// get is the handler of a GET on a trailing segment that is not a list's, or the list's.
+func (m match) get() (Handler, string) {
+	if m.collection != nil {
+		return m.collection.List, ""
+	}
+	if m.resource == nil {
+		return nil, ""
+	}
+	name := m.resource.getActions[strings.ToLower(m.trailing)]
+	return m.resource.GetActions[name], name
+}
+
+func (m match) post() (Handler, string) {
+	if m.resource == nil {
+		return nil, ""
+	}
+	name := m.resource.actions[strings.ToLower(m.trailing)]
+	return m.resource.Actions[name], name
+}
