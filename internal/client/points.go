@@ -1,0 +1,181 @@
+package client
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"kluis/internal/armid"
+)
+
+// Point is a recovery point.
+type Point = Resource[PointProperties]
+
+// PointProperties is what a recovery point tells; keys, disks and proof only when it is read by itself.
+type PointProperties struct {
+	Type           string          `json:"recoveryPointType"`
+	Time           string          `json:"recoveryPointTime"`
+	Encrypted      bool            `json:"isSourceVMEncrypted"`
+	OSType         string          `json:"osType"`
+	VMSize         string          `json:"virtualMachineSize"`
+	KeyAndSecret   *KeyAndSecret   `json:"keyAndSecret"`
+	Proof          *Proof          `json:"kluisProof"`
+	Disks          []PointDisk     `json:"kluisDisks"`
+	KeysAndSecrets []DiskKeyBackup `json:"kluisKeysAndSecrets"`
+	Retention      struct {
+		ExpiryTime string `json:"expiryTime"`
+	} `json:"recoveryPointProperties"`
+}
+
+// KeyAndSecret is the backup of the OS disk's key and secret, as Azure shows it.
+type KeyAndSecret struct {
+	KEK struct {
+		KeyURL        string `json:"keyUrl"`
+		KeyVaultID    string `json:"keyVaultId"`
+		KeyBackupData string `json:"keyBackupData"`
+	} `json:"kekDetails"`
+	BEK struct {
+		SecretURL     string `json:"secretUrl"`
+		SecretVaultID string `json:"secretVaultId"`
+		SecretData    string `json:"secretData"`
+	} `json:"bekDetails"`
+}
+
+// DiskKeyBackup is the backup of one disk's key and secret. The data are the backups that the key vault
+// made, in base64.
+type DiskKeyBackup struct {
+	Disk             string `json:"disk"`
+	SecretURL        string `json:"secretUrl"`
+	SecretVaultID    string `json:"secretVaultId"`
+	SecretBackupData string `json:"secretBackupData"`
+	KeyURL           string `json:"keyUrl"`
+	KeyVaultID       string `json:"keyVaultId"`
+	KeyBackupData    string `json:"keyBackupData"`
+}
+
+// Proof says whether the keys in the recovery point open the disks in the recovery point.
+type Proof struct {
+	State  string      `json:"state"` // proved, failed or notEncrypted
+	Reason string      `json:"reason"`
+	Advice string      `json:"advice"`
+	Disks  []DiskProof `json:"disks"`
+}
+
+// Proved is the state of a proof that succeeded.
+const Proved = "proved"
+
+// DiskProof is the proof of one disk.
+type DiskProof struct {
+	Name       string `json:"name"`
+	State      string `json:"state"`
+	Reason     string `json:"reason"`
+	Encryption string `json:"encryption"`
+	UUID       string `json:"uuid"`
+	FileSystem string `json:"fileSystem"`
+	BytesRead  int64  `json:"bytesRead"`
+}
+
+// PointDisk is one disk of a recovery point and what its backup did.
+type PointDisk struct {
+	Name     string `json:"name"`
+	LUN      int    `json:"lun"` // -1 for the OS disk
+	Size     int64  `json:"size"`
+	Digest   string `json:"digest"`
+	Counters struct {
+		Size   int64 `json:"size"`
+		Read   int64 `json:"read"`
+		Zero   int64 `json:"zero"`
+		New    int64 `json:"new"`
+		Reused int64 `json:"reused"`
+		Stored int64 `json:"stored"`
+	} `json:"counters"`
+}
+
+// RecoveryPoints lists the recovery points of an item.
+func (c *Client) RecoveryPoints(ctx context.Context, item armid.ID) ([]Point, error) {
+	return listResources[PointProperties](ctx, c, item.String()+"/recoveryPoints", versionBackup, "")
+}
+
+// RecoveryPoint reads a recovery point with its keys, disks and proof.
+func (c *Client) RecoveryPoint(ctx context.Context, item armid.ID, point string) (Point, error) {
+	return getResource[PointProperties](ctx, c, item.Child("recoveryPoints", point), versionBackup)
+}
+
+// Restored is one key or secret that was brought back, or was there all the time.
+type Restored struct {
+	Kind    Kind   `json:"kind"`
+	URL     string `json:"url"`
+	Existed bool   `json:"existed"`
+}
+
+// RestoreKeys gives the backups of keys and secrets in a recovery point to a key vault's restore calls.
+// Each is restored once, however many disks share it; one that still exists is left alone.
+func (c *Client) RestoreKeys(ctx context.Context, vaultURI string, p Point) ([]Restored, error) {
+	backups := p.Properties.KeysAndSecrets
+	if len(backups) == 0 {
+		backups = fromKeyAndSecret(p.Properties.KeyAndSecret)
+	}
+	if len(backups) == 0 {
+		return nil, &Error{Code: "NoKeysInRecoveryPoint", Target: p.ID,
+			Message: "The recovery point holds no keys and secrets.",
+			Advice:  "Nothing is to be done if the VM was not encrypted when it was backed up; otherwise choose another recovery point."}
+	}
+	var done []Restored
+	seen := map[string]bool{}
+	restore := func(kind Kind, address, data string) error {
+		if data == "" || seen[data] {
+			return nil
+		}
+		seen[data] = true
+		blob, err := base64.StdEncoding.DecodeString(data)
+		if err != nil {
+			return fmt.Errorf("read the backup of %s: %w", address, err)
+		}
+		restored, err := c.RestoreContent(ctx, vaultURI, kind, string(blob))
+		if alreadyThere(err) {
+			done = append(done, Restored{kind, address, true})
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		done = append(done, Restored{kind, restored, false})
+		return nil
+	}
+	for _, b := range backups {
+		if err := restore(KindKey, b.KeyURL, b.KeyBackupData); err != nil {
+			return done, err
+		}
+		if err := restore(KindSecret, b.SecretURL, b.SecretBackupData); err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+// alreadyThere reports whether a restore was refused because the name lives. A name in soft delete is
+// taken too, but what it stands for can't be used.
+func alreadyThere(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Status != http.StatusConflict {
+		return false
+	}
+	for _, d := range e.Details {
+		if d.Code == "ObjectIsDeletedButRecoverable" || d.Code == "ObjectIsBeingDeleted" {
+			return false
+		}
+	}
+	return true
+}
+
+func fromKeyAndSecret(k *KeyAndSecret) []DiskKeyBackup {
+	if k == nil {
+		return nil
+	}
+	return []DiskKeyBackup{{
+		SecretURL: k.BEK.SecretURL, SecretVaultID: k.BEK.SecretVaultID, SecretBackupData: k.BEK.SecretData,
+		KeyURL: k.KEK.KeyURL, KeyVaultID: k.KEK.KeyVaultID, KeyBackupData: k.KEK.KeyBackupData,
+	}}
+}
