@@ -1,0 +1,92 @@
+// Package identity decides who calls and what they may do.
+//
+// A principal is an application with a generated secret. It trades the secret for a token (a signed
+// JWT, one hour, one audience) and shows the token with every call; Verify turns the token back into
+// the principal. What a principal may do is the sum of its assignments: a built-in role at a scope,
+// holding for everything below that scope. Authorize is the one place where that is decided, it is
+// called by services and not by doors, and it denies whatever nothing allows.
+//
+// Invariants:
+//
+//   - A client secret is stored only as a salted hash; it is returned once, when it is made.
+//   - Signing keys are stored sealed (Options.Seal) and never leave the process.
+//   - A deleted principal's tokens stop working at once: Verify looks the principal up.
+//   - The principal Backup Management Service can neither log in nor be assigned a role. What it may
+//     read is decided by the access policies of key vaults, like for anybody.
+//
+// The functions that make principals and assignments do not authorize: whoever offers them to a
+// caller does so first.
+package identity
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"kluis/internal/database"
+)
+
+// Sealer encrypts what is stored. The context binds a sealed value to its place: it opens only with
+// the context that it was sealed with.
+type Sealer interface {
+	Seal(context string, plain []byte) ([]byte, error)
+	Open(context string, sealed []byte) ([]byte, error)
+}
+
+// Options is what a Service needs from outside. All but Rand are required.
+type Options struct {
+	DB             *database.DB
+	TenantID       string
+	SubscriptionID string
+	Issuer         string // https base of the login endpoints, without a trailing slash
+	Now            func() time.Time
+	Rand           io.Reader // nil: crypto/rand
+	Seal           Sealer
+}
+
+// Service is the identity of one tenant. It is safe for concurrent use.
+type Service struct {
+	db           *database.DB
+	tenant       string
+	subscription string
+	issuer       string
+	now          func() time.Time
+	rand         io.Reader
+	keys         []signingKey // newest first; never empty
+}
+
+// New opens the service. At the first start it makes the signing key.
+func New(ctx context.Context, o Options) (*Service, error) {
+	switch {
+	case o.DB == nil, o.Now == nil, o.Seal == nil:
+		return nil, errors.New("identity needs a database, a clock and a sealer")
+	case o.TenantID == "" || o.SubscriptionID == "" || o.Issuer == "":
+		return nil, errors.New("identity needs a tenant, a subscription and an issuer")
+	}
+	s := &Service{
+		db: o.DB, tenant: o.TenantID, subscription: o.SubscriptionID,
+		issuer: strings.TrimRight(o.Issuer, "/") + "/" + o.TenantID + "/v2.0",
+		now:    o.Now, rand: o.Rand,
+	}
+	if s.rand == nil {
+		s.rand = rand.Reader
+	}
+	var err error
+	if s.keys, err = s.openKeys(ctx, o.Seal); err != nil {
+		return nil, fmt.Errorf("open signing keys: %w", err)
+	}
+	return s, nil
+}
+
+// Tenant returns the tenant's id.
+func (s *Service) Tenant() string { return s.tenant }
+
+// Subscription returns the subscription's id.
+func (s *Service) Subscription() string { return s.subscription }
+
+// Issuer returns what tokens name as their issuer.
+func (s *Service) Issuer() string { return s.issuer }

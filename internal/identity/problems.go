@@ -1,0 +1,139 @@
+package identity
+
+import (
+	"strings"
+	"time"
+
+	"kluis/internal/armid"
+	"kluis/internal/problem"
+)
+
+// Everything that identity says to a person.
+
+// Codes of Verify's errors.
+const (
+	CodeMissingToken  = "AuthenticationFailed"
+	CodeInvalidToken  = "InvalidAuthenticationToken"
+	CodeExpiredToken  = "ExpiredAuthenticationToken"
+	CodeWrongAudience = "InvalidAuthenticationTokenAudience"
+	CodeWrongIssuer   = "InvalidAuthenticationTokenTenant"
+)
+
+// Codes of ClientCredentials' errors; they are OAuth's.
+const (
+	CodeInvalidClient      = "invalid_client"
+	CodeUnauthorizedClient = "unauthorized_client"
+	CodeInvalidScope       = "invalid_scope"
+)
+
+const signInAgain = "Get a new token from the token endpoint, and send it as 'Authorization: Bearer <token>'."
+
+func missingToken() *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeMissingToken,
+		"Authentication failed. The 'Authorization' header is missing or has no bearer token.").WithAdvice(signInAgain)
+}
+
+func invalidToken() *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidToken, "The access token is invalid.").WithAdvice(signInAgain)
+}
+
+func expiredToken(expiry, now time.Time) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeExpiredToken,
+		"The access token expiry UTC time '%s' is earlier than current UTC time '%s'.", stamp(expiry), stamp(now)).
+		WithAdvice("Get a new token; if it is refused too, compare the clocks of client and server.")
+}
+
+func notYetValid(notBefore, now time.Time) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidToken,
+		"The access token is valid from the UTC time '%s', which is later than current UTC time '%s'.", stamp(notBefore), stamp(now)).
+		WithAdvice("Compare the clocks of client and server.")
+}
+
+func wrongAudience(got, allowed []string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeWrongAudience,
+		"The access token has been obtained for wrong audience or resource '%s'. It should exactly match with one of the allowed audiences '%s'.",
+		clip(strings.Join(got, "','")), strings.Join(allowed, "','")).
+		WithAdvice("Ask the token endpoint for one of the allowed audiences: scope=<audience>/.default.")
+}
+
+func wrongIssuer(got, want string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeWrongIssuer,
+		"The access token is from the wrong issuer '%s'. It must match the issuer '%s' of this tenant.", clip(got), want).
+		WithAdvice(signInAgain)
+}
+
+func principalGone(objectID string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidToken,
+		"The access token is of the principal '%s', which does not exist.", objectID).
+		WithAdvice("Sign in as a principal that exists.")
+}
+
+func unknownClient(clientID, tenant string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeUnauthorizedClient,
+		"AADSTS700016: Application with identifier '%s' was not found in the directory '%s'.", clip(clientID), tenant).
+		WithTarget("client_id").WithAdvice("Check the client id and the tenant.")
+}
+
+func wrongSecret(appID string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient,
+		"AADSTS7000215: Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '%s'.", appID).
+		WithTarget("client_secret").WithAdvice("Check the client secret; make a new one if it is lost.")
+}
+
+func missingAudience() *problem.Error {
+	return problem.New(problem.Invalid, CodeInvalidScope,
+		"AADSTS70011: The provided request must include a 'scope' input parameter that ends in '/.default', or a 'resource'.").
+		WithTarget("scope").WithAdvice("Send scope=<audience>/.default.")
+}
+
+func authorizationFailed(p Principal, action string, scope armid.ID) *problem.Error {
+	return problem.New(problem.Denied, "AuthorizationFailed",
+		"The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials.",
+		p.AppID, p.ObjectID, action, scope).
+		WithTarget(scope.String()).
+		WithAdvice("Have an Owner assign '%s' a role that allows '%s' at this scope or above it.", p.Name, action)
+}
+
+func principalNotFound(id string) *problem.Error {
+	return problem.New(problem.NotFound, "PrincipalNotFound",
+		"Principal %s does not exist in the directory.", clip(id)).
+		WithTarget(clip(id)).WithAdvice("Give the object id or the application id of a principal of this tenant.")
+}
+
+func builtInPrincipal(p Principal) *problem.Error {
+	return problem.New(problem.Conflict, "BuiltInPrincipal",
+		"The principal '%s' is part of the product; it can't be changed, deleted or assigned a role.", p.Name).
+		WithTarget(p.ObjectID).WithAdvice("To let backups read keys and secrets, add an access policy for it to the key vault.")
+}
+
+func badPrincipalName() *problem.Error {
+	return problem.New(problem.Invalid, "InvalidPrincipalName",
+		"The name of a principal has 1 to %d bytes and no control characters.", maxName).
+		WithTarget("name").WithAdvice("Choose another name.")
+}
+
+func unknownRole(name string) *problem.Error {
+	names := make([]string, len(builtInRoles))
+	for i, r := range builtInRoles {
+		names[i] = r.Name
+	}
+	return problem.New(problem.NotFound, "RoleDefinitionDoesNotExist",
+		"The specified role definition '%s' does not exist.", clip(name)).
+		WithTarget("role").WithAdvice("Use one of: %s.", strings.Join(names, ", "))
+}
+
+func assignmentNotFound(a Assignment) *problem.Error {
+	return problem.New(problem.NotFound, "RoleAssignmentNotFound",
+		"The principal '%s' is not assigned the role '%s' at the scope '%s'.", a.PrincipalID, a.Role, a.Scope).
+		WithTarget(a.Scope.String()).WithAdvice("List the assignments; one that comes from a scope above is removed there.")
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func clip(s string) string {
+	const most = 200
+	if len(s) > most {
+		s = s[:most]
+	}
+	return strings.ToValidUTF8(s, "")
+}
