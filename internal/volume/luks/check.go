@@ -10,9 +10,6 @@ import (
 // other, over the header or over the data, and data beyond the end of the disk. It also fills what
 // follows from the rest. headerEnd is where the header itself ends.
 func (h *Header) check(size, headerEnd int64) error {
-	if err := checkCipher(h.Cipher, h.KeyBits/8); err != nil {
-		return &UnsupportedError{"segment", err.Error()}
-	}
 	if h.Offset < headerEnd {
 		return &UnsupportedError{"segment", "the data begins inside the header: a detached header, or a damaged one"}
 	}
@@ -34,36 +31,51 @@ func (h *Header) check(size, headerEnd int64) error {
 	return nil
 }
 
+// area is where a key slot keeps its key, also when the slot is free or holds another key: cryptsetup
+// refuses a header whose areas overlap, so a guest couldn't open it, whatever we make of it.
+type area struct {
+	slot         int
+	offset, size int64
+}
+
 func (h *Header) checkSlots(headerEnd int64) error {
+	if err := checkAreas(h.areas, headerEnd, h.Offset); err != nil {
+		return err
+	}
 	if len(h.slots) == 0 {
 		return &DamageError{"key slots", "none is in use"}
 	}
-	slices.SortFunc(h.slots, func(a, b slot) int { return cmp.Compare(a.areaOffset, b.areaOffset) })
-	end, before := headerEnd, -1
+	slices.SortFunc(h.slots, func(a, b slot) int { return cmp.Compare(a.ID, b.ID) })
 	for i := range h.slots {
 		s := &h.slots[i]
 		where := fmt.Sprintf("key slot %d", s.ID)
 		switch {
-		case s.keySize < 1 || s.keySize > maxKeySize:
-			return &DamageError{where, fmt.Sprintf("a volume key of %d bytes", s.keySize)}
 		case s.keySize != h.KeyBits/8:
 			return &DamageError{where, fmt.Sprintf("a volume key of %d bits, and the data needs %d", s.keySize*8, h.KeyBits)}
 		case s.stripes < 1 || s.stripes > maxStripes:
 			return &DamageError{where, fmt.Sprintf("%d stripes; 1 to %d are allowed", s.stripes, maxStripes)}
 		case s.splitSize() > s.areaSize:
 			return &DamageError{where, fmt.Sprintf("its key needs %d bytes, and its area has %d", s.splitSize(), s.areaSize)}
-		case s.areaOffset < end && before >= 0:
-			return &DamageError{where, fmt.Sprintf("its area overlaps key slot %d", before)}
-		case s.areaOffset < end:
+		}
+		h.Keyslots = append(h.Keyslots, s.Keyslot)
+	}
+	return nil
+}
+
+func checkAreas(areas []area, headerEnd, dataOffset int64) error {
+	slices.SortFunc(areas, func(a, b area) int { return cmp.Compare(a.offset, b.offset) })
+	end, before := headerEnd, -1
+	for _, a := range areas {
+		where := fmt.Sprintf("key slot %d", a.slot)
+		switch {
+		case a.offset < end && before >= 0:
+			return &DamageError{where, fmt.Sprintf("its area overlaps that of key slot %d", before)}
+		case a.offset < end:
 			return &DamageError{where, "its area overlaps the header"}
-		case s.areaOffset > h.Offset || s.areaSize > h.Offset-s.areaOffset:
+		case a.offset > dataOffset || a.size > dataOffset-a.offset:
 			return &DamageError{where, "its area overlaps the data"}
 		}
-		end, before = s.areaOffset+s.areaSize, s.ID
-	}
-	slices.SortFunc(h.slots, func(a, b slot) int { return cmp.Compare(a.ID, b.ID) })
-	for _, s := range h.slots {
-		h.Keyslots = append(h.Keyslots, s.Keyslot)
+		end, before = a.offset+a.size, a.slot
 	}
 	return nil
 }

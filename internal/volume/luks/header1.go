@@ -89,21 +89,25 @@ func (b *binary1) header(size int64) (*Header, error) {
 	if err := h.digest.check("digest of the volume key"); err != nil {
 		return nil, err
 	}
+	if err := checkCipher(h.Cipher, h.KeyBits/8); err != nil {
+		return nil, &UnsupportedError{"segment", err.Error()}
+	}
 	for i := range b.Slots {
-		switch raw := &b.Slots[i]; raw.Active {
+		raw := &b.Slots[i]
+		s := slot{
+			Keyslot: Keyslot{ID: i, KDF: "pbkdf2", Hash: hash, Iterations: clampInt(uint64(raw.Iterations))},
+			keySize: h.KeyBits / 8, priority: 1, stripes: clampInt(uint64(raw.Stripes)), afHash: hash,
+			areaOffset: int64(raw.Offset) * ivUnit, areaCipher: h.Cipher, areaKeySize: h.KeyBits / 8, salt: raw.Salt[:],
+		}
+		s.areaSize = s.splitSize()
+		h.areas = append(h.areas, area{i, s.areaOffset, s.areaSize})
+		switch raw.Active {
 		case slotDisabled1:
 		case slotEnabled1:
-			h.slots = append(h.slots, slot{
-				Keyslot: Keyslot{ID: i, KDF: "pbkdf2", Hash: hash, Iterations: clampInt(uint64(raw.Iterations))},
-				keySize: h.KeyBits / 8, priority: 1, stripes: clampInt(uint64(raw.Stripes)), afHash: hash,
-				areaOffset: int64(raw.Offset) * ivUnit, areaCipher: h.Cipher, areaKeySize: h.KeyBits / 8, salt: raw.Salt[:],
-			})
+			h.slots = append(h.slots, s)
 		default:
 			return nil, &DamageError{fmt.Sprintf("key slot %d", i), fmt.Sprintf("its state is %#x, neither in use nor free", raw.Active)}
 		}
-	}
-	for i := range h.slots {
-		h.slots[i].areaSize = h.slots[i].splitSize()
 	}
 	if err := h.check(size, header1Size); err != nil {
 		return nil, err

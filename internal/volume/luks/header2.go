@@ -185,7 +185,7 @@ func (c *copy2) header(size int64) (*Header, error) {
 		return nil, err
 	}
 	h := &Header{Version: 2, UUID: uuid, Label: label}
-	if err := m.fill(h, int64(c.Size)*2); err != nil {
+	if err := m.fill(h); err != nil {
 		return nil, err
 	}
 	if err := h.check(size, int64(c.Size)*2); err != nil {

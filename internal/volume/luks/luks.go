@@ -72,7 +72,8 @@ type Header struct {
 	// Damage names what is broken although the volume can still be opened: one of LUKS2's two copies.
 	Damage []string
 
-	slots  []slot
+	slots  []slot // those that lead to the volume key
+	areas  []area // of every key slot
 	digest digest
 	ivBase uint64
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,8 +115,8 @@ func decodeMetadata(raw []byte) (*metadata, error) {
 	return m, nil
 }
 
-// fill puts the metadata into h. headerEnd is where both copies of the header end.
-func (m *metadata) fill(h *Header, headerEnd int64) error {
+// fill puts the metadata into h.
+func (m *metadata) fill(h *Header) error {
 	for _, requirement := range m.Config.Requirements.Mandatory {
 		if strings.Contains(requirement, "reencrypt") {
 			return &UnsupportedError{"requirements", "the volume is being re-encrypted (" + strconv.Quote(trim(requirement)) + ")"}
@@ -132,12 +131,21 @@ func (m *metadata) fill(h *Header, headerEnd int64) error {
 	if err != nil {
 		return err
 	}
-	for _, id := range slots {
-		if err := m.fillSlot(h, id); err != nil {
+	if len(slots) == 0 {
+		return &DamageError{"key slots", "none is in use"}
+	}
+	// What the first key slot says; that the others agree is checked later.
+	keySize := clampInt(uint64(m.Keyslots[slots[0]].KeySize))
+	if err := checkCipher(h.Cipher, keySize); err != nil {
+		return &UnsupportedError{"segment " + strconv.Quote(trim(name)), err.Error()}
+	}
+	h.KeyBits = keySize * 8
+	for _, name := range slots {
+		if err := m.fillSlot(h, name); err != nil {
 			return err
 		}
 	}
-	return m.checkUnbound(h, slots, headerEnd)
+	return m.fillAreas(h)
 }
 
 // fillSegment takes the one segment that a volume has unless its encryption is being changed.
@@ -217,28 +225,17 @@ func (m *metadata) fillSlot(h *Header, name string) error {
 	if k.Priority != nil {
 		s.priority = int(*k.Priority)
 	}
-	h.KeyBits = min(s.keySize, maxKeySize+1) * 8
 	h.slots = append(h.slots, s)
 	return nil
 }
 
-// checkUnbound looks at the key slots that hold other keys: they are not tried, but their areas must not
-// lie on those that are, or on the data.
-func (m *metadata) checkUnbound(h *Header, bound []string, headerEnd int64) error {
+func (m *metadata) fillAreas(h *Header) error {
 	for name, k := range m.Keyslots {
-		if slices.Contains(bound, name) {
-			continue
+		id, err := strconv.ParseUint(name, 10, 31)
+		if err != nil || id >= maxSlots {
+			return &DamageError{"JSON", "a key slot is called " + strconv.Quote(trim(name))}
 		}
-		where := "key slot " + strconv.Quote(trim(name))
-		from, size := int64(k.Area.Offset), int64(k.Area.Size)
-		if from < headerEnd || size > math.MaxInt64-from || from+size > h.Offset {
-			return &DamageError{where, "its area overlaps the header or the data"}
-		}
-		for _, s := range h.slots {
-			if s.areaSize <= math.MaxInt64-s.areaOffset && from < s.areaOffset+s.areaSize && s.areaOffset < from+size {
-				return &DamageError{where, fmt.Sprintf("its area overlaps key slot %d", s.ID)}
-			}
-		}
+		h.areas = append(h.areas, area{int(id), int64(k.Area.Offset), int64(k.Area.Size)})
 	}
 	return nil
 }
