@@ -1,0 +1,113 @@
+// Package proof tells whether the disks of a recovery point can be opened with the keys of the same
+// recovery point.
+//
+// A disk is *proved* when everything encrypted on it has a sound header, the key opens it, the digest of
+// the volume key agrees, and the decrypted sectors hold a file system, LVM or swap. Nothing less is called
+// proved. A verdict is data: a disk that fails is a finding, and so is a disk that can't be read. The only
+// error is a cancellation.
+//
+// A proof reads kilobytes to a few MiB of a disk, whatever its size, and counts them. It wipes what it
+// derives; the BEKs belong to the caller, who wipes them.
+package proof
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"kluis/internal/secret"
+)
+
+// State is how a proof came out.
+type State string
+
+const (
+	// Proved says that what is encrypted opens with the key at hand.
+	Proved State = "proved"
+	// NotEncrypted says that there is nothing to open, and that nothing else was expected.
+	NotEncrypted State = "notEncrypted"
+	// Failed says that it doesn't open, or that what was expected isn't there.
+	Failed State = "failed"
+)
+
+// Disk is a disk of the recovery point.
+type Disk struct {
+	Name string
+	io.ReaderAt
+	Size int64
+	// ExpectEncrypted is what the VM's encryption settings say of the disk.
+	ExpectEncrypted bool
+	// BEK is the unwrapped secret, the exact bytes of the passphrase. Empty: the recovery point has none.
+	BEK secret.Bytes
+}
+
+// Verdict is what a recovery point is worth. It is proved when a disk is proved and none failed.
+type Verdict struct {
+	State  State         `json:"state"`
+	Reason string        `json:"reason,omitempty"`
+	Advice string        `json:"advice,omitempty"`
+	Disks  []DiskVerdict `json:"disks"`
+	Time   time.Time     `json:"time"`
+}
+
+// DiskVerdict is what one disk is worth.
+type DiskVerdict struct {
+	Name       string `json:"name"`
+	State      State  `json:"state"`
+	Reason     string `json:"reason,omitempty"`
+	Advice     string `json:"advice,omitempty"`
+	Encryption string `json:"encryption,omitempty"` // LUKS2 aes-xts-plain64
+	UUID       string `json:"uuid,omitempty"`       // of the encrypted volume
+	FileSystem string `json:"fileSystem,omitempty"` // inside, or of the plain disk
+	BytesRead  int64  `json:"bytesRead"`
+}
+
+// Prove tries each disk's key on it. now gives the verdict its time.
+func Prove(ctx context.Context, disks []Disk, now func() time.Time) (Verdict, error) {
+	v := Verdict{Disks: make([]DiskVerdict, 0, len(disks)), Time: now().UTC()}
+	for _, d := range disks {
+		one := proveDisk(ctx, d)
+		if err := context.Cause(ctx); err != nil {
+			return Verdict{}, fmt.Errorf("prove disk %s: %w", d.Name, err)
+		}
+		v.Disks = append(v.Disks, one)
+	}
+	v.conclude()
+	return v, nil
+}
+
+func (v *Verdict) conclude() {
+	var failed []string
+	v.State = NotEncrypted
+	for _, d := range v.Disks {
+		switch d.State {
+		case Failed:
+			failed = append(failed, "disk "+d.Name+": "+d.Reason)
+			if v.Advice == "" {
+				v.Advice = d.Advice
+			}
+		case Proved:
+			v.State = Proved
+		}
+	}
+	switch {
+	case len(v.Disks) == 0:
+		v.State, v.Reason, v.Advice = Failed, "the recovery point has no disk", adviceBackUpAgain
+	case len(failed) > 0:
+		v.State, v.Reason = Failed, strings.Join(failed, "; ")
+	}
+}
+
+// counter counts what a proof reads of a disk.
+type counter struct {
+	r io.ReaderAt
+	n int64
+}
+
+func (c *counter) ReadAt(p []byte, off int64) (int, error) {
+	n, err := c.r.ReadAt(p, off)
+	c.n += int64(n)
+	return n, err
+}
