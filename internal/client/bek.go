@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 
 	"kluis/internal/secret"
 )
@@ -42,4 +43,25 @@ func (c *Client) SetBEK(ctx context.Context, vaultURI string, b BEK) (Secret, er
 	tags["DiskEncryptionKeyEncryptionKeyURL"] = b.KEK
 	value := base64.RawURLEncoding.EncodeToString(wrapped)
 	return c.SetSecret(ctx, vaultURI, b.Name, secret.New([]byte(value)), "Wrapped BEK", tags)
+}
+
+// BEKValue reads a BEK's secret and undoes the wrapping, as a guest does before it opens its disk.
+func (c *Client) BEKValue(ctx context.Context, vaultURI, name string) (secret.Bytes, error) {
+	s, err := c.SecretValue(ctx, vaultURI, name)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	kek := s.Tags["DiskEncryptionKeyEncryptionKeyURL"]
+	encoding := base64.RawURLEncoding
+	if kek == "" {
+		encoding = base64.StdEncoding
+	}
+	value, err := encoding.DecodeString(string(s.Value.Reveal()))
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("read secret %s: its value is not base64", name)
+	}
+	if kek == "" {
+		return secret.New(value), nil
+	}
+	return c.UnwrapKey(ctx, kek, s.Tags["DiskEncryptionKeyEncryptionAlgorithm"], value)
 }

@@ -19,6 +19,7 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -108,6 +109,29 @@ func (c *Client) TenantID() string { return c.admin.TenantID }
 
 // Subscription is the id of the client's subscription.
 func (c *Client) Subscription() armid.ID { return armid.Subscription(c.admin.SubscriptionID) }
+
+// ObjectID is the object id of the client's principal, which access policies name. It stands in the token.
+func (c *Client) ObjectID(ctx context.Context) (string, error) {
+	token, err := c.credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{c.Endpoint() + "/.default"}})
+	if err != nil {
+		return "", translate(err)
+	}
+	parts := strings.Split(token.Token, ".")
+	if len(parts) != 3 {
+		return "", errors.New("read token: not a JSON web token")
+	}
+	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return "", errors.New("read token: not a JSON web token")
+	}
+	var claim struct {
+		ObjectID string `json:"oid"`
+	}
+	if err := json.Unmarshal(claims, &claim); err != nil || claim.ObjectID == "" {
+		return "", errors.New("read token: it names no object id")
+	}
+	return claim.ObjectID, nil
+}
 
 // ResourceID is the id of a top-level resource of a group of the client's subscription.
 func (c *Client) ResourceID(group, typ, name string) armid.ID {

@@ -79,18 +79,28 @@ func (c *Client) Keys(ctx context.Context, vaultURI string) ([]Key, error) {
 
 // WrapKey wraps value with the key whose URL is given, by alg.
 func (c *Client) WrapKey(ctx context.Context, keyURL, alg string, value secret.Bytes) ([]byte, error) {
-	body := map[string]any{"alg": alg, "value": base64.RawURLEncoding.EncodeToString(value.Reveal())}
+	return c.useKey(ctx, keyURL, "wrapkey", alg, value.Reveal())
+}
+
+// UnwrapKey undoes WrapKey.
+func (c *Client) UnwrapKey(ctx context.Context, keyURL, alg string, wrapped []byte) (secret.Bytes, error) {
+	value, err := c.useKey(ctx, keyURL, "unwrapkey", alg, wrapped)
+	return secret.New(value), err
+}
+
+func (c *Client) useKey(ctx context.Context, keyURL, operation, alg string, value []byte) ([]byte, error) {
+	body := map[string]any{"alg": alg, "value": base64.RawURLEncoding.EncodeToString(value)}
 	var answer struct {
 		Value string `json:"value"`
 	}
-	if err := c.data(ctx, http.MethodPost, dataURL(keyURL, "wrapkey"), body, &answer); err != nil {
+	if err := c.data(ctx, http.MethodPost, dataURL(keyURL, operation), body, &answer); err != nil {
 		return nil, err
 	}
-	wrapped, err := base64.RawURLEncoding.DecodeString(answer.Value)
+	out, err := base64.RawURLEncoding.DecodeString(answer.Value)
 	if err != nil {
-		return nil, fmt.Errorf("read wrapped key: %w", err)
+		return nil, fmt.Errorf("read the answer of %s: not base64url", operation)
 	}
-	return wrapped, nil
+	return out, nil
 }
 
 // SetSecret writes a secret, or a new version of it.

@@ -50,8 +50,12 @@ type DeletedKeyVaultProperties struct {
 	ScheduledPurgeDate string `json:"scheduledPurgeDate"`
 }
 
-// BackupManagementService is the application id under which the server reads keys and secrets.
-const BackupManagementService = "262044b1-e2ce-469f-a196-69ab7ada62d3"
+// The principal Backup Management Service, as which every server reads keys and secrets: its application
+// id is Azure's own, its object id is what access policies name.
+const (
+	BackupManagementServiceApp = "262044b1-e2ce-469f-a196-69ab7ada62d3"
+	BackupManagementService    = "5d3a9c1e-7b42-4f0a-9c56-1f8e2ab7d9c4"
+)
 
 // AzureBackupTemplate is what the access policy template 'Azure Backup' grants: read-only access.
 func AzureBackupTemplate() Permissions {
