@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"strings"
 
 	"golang.org/x/crypto/blake2b"
 )
@@ -176,9 +177,17 @@ func probeLVM(r *reader) (FileSystem, error) {
 		if size >= 1<<62 {
 			return FileSystem{}, &DamageError{"lvm", fmt.Sprintf("%d bytes", size)}
 		}
-		return FileSystem{Type: "lvm", UUID: label(b[at : at+32]), Size: int64(size)}, nil
+		return FileSystem{Type: "lvm", UUID: lvmUUID(label(b[at : at+32])), Size: int64(size)}, nil
 	}
 	return FileSystem{}, ErrNotRecognised
+}
+
+// lvmUUID puts dashes where LVM's tools do.
+func lvmUUID(s string) string {
+	if len(s) != 32 {
+		return s
+	}
+	return strings.Join([]string{s[:6], s[6:10], s[10:14], s[14:18], s[18:22], s[22:26], s[26:]}, "-")
 }
 
 func uuid(b []byte) string {

@@ -60,12 +60,6 @@ func Read(r io.ReaderAt, size int64) (Table, error) {
 	return readMBR(r, size, first)
 }
 
-// IsGPT tells whether the disk announces a GPT in its first sector.
-func IsGPT(r io.ReaderAt, size int64) (bool, error) {
-	first, err := readAt(r, size, 0, 512)
-	return first != nil && first[510] == 0x55 && first[511] == 0xAA && protective(first), err
-}
-
 // within makes a partition of numbers from outside, if it is one and lies on the disk.
 func within(start, sectors uint64, sectorSize int, size int64) (Partition, bool) {
 	all := uint64(size) / uint64(sectorSize)
