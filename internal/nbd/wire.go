@@ -1,0 +1,107 @@
+package nbd
+
+import (
+	"encoding/binary"
+	"strings"
+	"unicode"
+)
+
+// The protocol's numbers, from its specification (github.com/NetworkBlockDevice/nbd, doc/proto.md).
+const (
+	magicServer     = 0x4e42444d41474943 // "NBDMAGIC"
+	magicOption     = 0x49484156454f5054 // "IHAVEOPT"
+	magicOptReply   = 0x0003e889045565a9
+	magicRequest    = 0x25609513
+	magicSimple     = 0x67446698
+	magicStructured = 0x668e33ef
+
+	flagFixedNewstyle = 1 << 0
+	flagNoZeroes      = 1 << 1
+
+	optGo              = 7
+	optStructuredReply = 8
+	optSetMetaContext  = 10
+
+	repAck         = 1
+	repInfo        = 3
+	repMetaContext = 4
+	repErrorBit    = 1 << 31
+
+	infoExport = 0
+
+	cmdRead        = 0
+	cmdDisconnect  = 2
+	cmdBlockStatus = 7
+
+	chunkDone        = 1 << 0
+	chunkNone        = 0
+	chunkOffsetData  = 1
+	chunkOffsetHole  = 2
+	chunkBlockStatus = 5
+	chunkErrorBit    = 1 << 15
+	chunkError       = chunkErrorBit | 1
+	chunkErrorOffset = chunkErrorBit | 2
+)
+
+// Limits of what is taken from a server.
+const (
+	maxString      = 4096     // names and messages; the specification's own limit
+	maxOptReply    = 8192     // one reply in the handshake
+	maxOptReplies  = 256      // replies to one option
+	maxRead        = 32 << 20 // one read; servers must take this much when no limit was negotiated
+	maxStatusSpan  = 1 << 30  // one block status request
+	maxStatusChunk = 4 + 8<<17
+	maxPieces      = 1 << 14 // separate pieces of one read that are not yet joined
+)
+
+var be = binary.BigEndian
+
+// appendOption appends one option of the handshake.
+func appendOption(b []byte, option uint32, data []byte) []byte {
+	b = be.AppendUint64(b, magicOption)
+	b = be.AppendUint32(b, option)
+	b = be.AppendUint32(b, uint32(len(data)))
+	return append(b, data...)
+}
+
+// appendString appends a counted string.
+func appendString(b []byte, s string) []byte {
+	b = be.AppendUint32(b, uint32(len(s)))
+	return append(b, s...)
+}
+
+// appendRequest appends one request of the transmission phase.
+func appendRequest(b []byte, command uint16, cookie uint64, off int64, n uint32) []byte {
+	b = be.AppendUint32(b, magicRequest)
+	b = be.AppendUint16(b, 0)
+	b = be.AppendUint16(b, command)
+	b = be.AppendUint64(b, cookie)
+	b = be.AppendUint64(b, uint64(off))
+	return be.AppendUint32(b, n)
+}
+
+// chunkHeader is what stands before every chunk of a structured reply, after its magic.
+type chunkHeader struct {
+	flags, kind uint16
+	cookie      uint64
+	length      uint32
+}
+
+const chunkHeaderSize = 16
+
+func parseChunkHeader(b []byte) chunkHeader {
+	return chunkHeader{be.Uint16(b), be.Uint16(b[2:]), be.Uint64(b[4:]), be.Uint32(b[12:])}
+}
+
+// clean makes a server's words fit for an error message: printable, one line, bounded.
+func clean(b []byte) string {
+	if len(b) > 512 {
+		b = b[:512]
+	}
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(string(b), " ")))
+}
