@@ -118,3 +118,6 @@ func (s *Service) randomVersion() string {
 
 // now is the time as it is stored: in microseconds, UTC.
 func (s *Service) now() time.Time { return s.o.Now().UTC().Truncate(time.Microsecond) }
+
+// TenantID is the tenant that key vaults belong to.
+func (s *Service) TenantID() string { return s.o.TenantID }

@@ -35,7 +35,7 @@ type Settings struct {
 	RBAC                         bool              `json:"rbac,omitempty"`
 	PurgeProtection              bool              `json:"purgeProtection,omitempty"`
 	SoftDeleteDays               int               `json:"softDeleteDays"`
-	PublicNetworkAccess          string            `json:"publicNetworkAccess,omitempty"`
+	NetworkBypass                string            `json:"networkBypass,omitempty"` // shown only: no network is kept out
 }
 
 // Name returns the key vault's name.
@@ -62,7 +62,7 @@ const minSoftDeleteDays, maxSoftDeleteDays = 7, 90
 func (v Vault) purgeDate(now time.Time) time.Time { return now.AddDate(0, 0, v.SoftDeleteDays) }
 
 // PutVault creates a key vault, or replaces the settings of one. SoftDeleteDays 0 means 90 for a new key
-// vault and unchanged for an old one. It reports whether the key vault is new.
+// vault and unchanged for an old one; purge protection, once on, stays on. It reports whether the key vault is new.
 func (s *Service) PutVault(ctx context.Context, v Vault) (put Vault, created bool, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.KeyVault/vaults/write", v.ID); err != nil {
 		return Vault{}, false, err
@@ -95,6 +95,7 @@ func (s *Service) PutVault(ctx context.Context, v Vault) (put Vault, created boo
 		}
 		put, created = old, false
 		put.Settings = v.Settings
+		put.PurgeProtection = v.PurgeProtection || old.PurgeProtection
 		if put.SoftDeleteDays == 0 {
 			put.SoftDeleteDays = old.SoftDeleteDays
 		}

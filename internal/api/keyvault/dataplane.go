@@ -1,0 +1,371 @@
+package keyvault
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"kluis/internal/identity"
+	"kluis/internal/keyvault"
+	"kluis/internal/problem"
+)
+
+// Options is what DataPlane needs from outside. Logger and NewID may be nil.
+type Options struct {
+	// Authenticate returns a context that carries the caller (identity.With), or an Unauthenticated problem, which
+	// becomes the 401 with the challenge. vaultHost is "<name>.<suffix>", also for requests that came in path form.
+	Authenticate func(ctx context.Context, r *http.Request, vaultHost string) (context.Context, error)
+
+	Authority string // where a client gets a token: https://host/tenant
+	Suffix    string // "vault.localhost:8443"; the challenge names https://<suffix> as the resource
+	Logger    *slog.Logger
+	NewID     func() string // ids of requests
+}
+
+// DataPlane returns the door to keys and secrets. It answers for hosts <name>.<suffix>, and for /keyvault/<name>/… on any
+// other host, for clients in places where such hosts don't resolve. It must not stand behind an http.ServeMux,
+// which would redirect a path with an empty version ("/keys/n//wrapkey").
+func DataPlane(s *keyvault.Service, o Options) http.Handler {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.NewID == nil {
+		o.NewID = uuid.NewString
+	}
+	d := &dataPlane{s: s, o: o}
+	d.routes = d.table()
+	return d
+}
+
+type dataPlane struct {
+	s      *keyvault.Service
+	o      Options
+	routes []route
+}
+
+// route is one operation. In the pattern {name} stands for a segment that is not empty and {version} for any.
+// nil as the answer is a 204.
+type route struct {
+	method, pattern string
+	handle          func(context.Context, *request) (any, error)
+}
+
+// request is a call on its way.
+type request struct {
+	*http.Request
+	vault, name, version string
+	path                 string // without the prefix of the path form
+	prefix               string // of the path form
+	apiVersion           string
+	query                url.Values
+}
+
+func (d *dataPlane) table() []route {
+	return []route{
+		{"POST", "keys/restore", d.restoreKey},
+		{"POST", "keys/{name}/create", d.createKey},
+		{"PUT", "keys/{name}", d.importKey},
+		{"GET", "keys", d.listKeys},
+		{"GET", "keys/{name}/versions", d.listKeyVersions},
+		{"POST", "keys/{name}/backup", d.backUpKey},
+		{"GET", "keys/{name}", d.getKey},
+		{"GET", "keys/{name}/{version}", d.getKey},
+		{"PATCH", "keys/{name}", d.updateKey},
+		{"PATCH", "keys/{name}/{version}", d.updateKey},
+		{"DELETE", "keys/{name}", d.deleteKey},
+		{"POST", "keys/{name}/{version}/wrapkey", d.closing(d.s.WrapKey)},
+		{"POST", "keys/{name}/{version}/unwrapkey", d.opening(d.s.UnwrapKey)},
+		{"POST", "keys/{name}/{version}/encrypt", d.closing(d.s.Encrypt)},
+		{"POST", "keys/{name}/{version}/decrypt", d.opening(d.s.Decrypt)},
+		{"GET", "deletedkeys", d.listDeletedKeys},
+		{"GET", "deletedkeys/{name}", d.getDeletedKey},
+		{"DELETE", "deletedkeys/{name}", d.purgeKey},
+		{"POST", "deletedkeys/{name}/recover", d.recoverKey},
+
+		{"POST", "secrets/restore", d.restoreSecret},
+		{"PUT", "secrets/{name}", d.setSecret},
+		{"GET", "secrets", d.listSecrets},
+		{"GET", "secrets/{name}/versions", d.listSecretVersions},
+		{"POST", "secrets/{name}/backup", d.backUpSecret},
+		{"GET", "secrets/{name}", d.getSecret},
+		{"GET", "secrets/{name}/{version}", d.getSecret},
+		{"PATCH", "secrets/{name}", d.updateSecret},
+		{"PATCH", "secrets/{name}/{version}", d.updateSecret},
+		{"DELETE", "secrets/{name}", d.deleteSecret},
+		{"GET", "deletedsecrets", d.listDeletedSecrets},
+		{"GET", "deletedsecrets/{name}", d.getDeletedSecret},
+		{"DELETE", "deletedsecrets/{name}", d.purgeSecret},
+		{"POST", "deletedsecrets/{name}/recover", d.recoverSecret},
+	}
+}
+
+// ServeHTTP answers one call and logs one line for it, without any of its content.
+func (d *dataPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id := d.o.NewID()
+	d.begin(w, r, id)
+	x := &request{Request: r}
+	var operation string
+	var reply any
+	var err error
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler {
+				panic(p)
+			}
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		status := d.write(w, r, reply, err, id)
+		d.log(x, operation, status, err, id)
+	}()
+	operation, reply, err = d.serve(w, x)
+}
+
+var sane = regexp.MustCompile(`^[0-9A-Za-z._-]{1,128}$`)
+
+func (d *dataPlane) begin(w http.ResponseWriter, r *http.Request, id string) {
+	h := w.Header()
+	h.Set("X-Ms-Request-Id", id)
+	if c := r.Header.Get("X-Ms-Client-Request-Id"); sane.MatchString(c) {
+		h.Set("X-Ms-Client-Request-Id", c)
+	}
+	h.Set("X-Ms-Keyvault-Service-Version", serviceVersion)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Pragma", "no-cache")
+	h.Set("Expires", "-1")
+	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+// Bodies. A value of 25 KiB may be six times as long when each character is escaped; a backup is base64.
+const (
+	maxBody        = 256 << 10
+	maxRestoreBody = keyvault.MaxBlobSize/3*4 + 1024
+)
+
+func (d *dataPlane) serve(w http.ResponseWriter, x *request) (operation string, reply any, err error) {
+	if !d.readAddress(x) {
+		return "", nil, noSuchPath()
+	}
+	ctx, err := d.o.Authenticate(x.Context(), x.Request, x.vault+"."+d.o.Suffix)
+	if err != nil {
+		return "", nil, err
+	}
+	x.Request = x.Request.WithContext(ctx)
+	if x.query, err = url.ParseQuery(x.URL.RawQuery); err != nil {
+		return "", nil, badParameter("the query string", "it is not well-formed")
+	}
+	if x.apiVersion = x.query.Get("api-version"); !apiVersion.MatchString(x.apiVersion) {
+		return "", nil, badAPIVersion()
+	}
+	found, err := d.find(x)
+	if err != nil {
+		return "", nil, err
+	}
+	limit := int64(maxBody)
+	if strings.HasSuffix(found.pattern, "/restore") {
+		limit = maxRestoreBody
+	}
+	x.Body = http.MaxBytesReader(w, x.Body, limit)
+	reply, err = found.handle(ctx, x)
+	return found.method + " " + found.pattern, reply, err
+}
+
+var apiVersion = regexp.MustCompile(`^(7\.[0-9]+(-preview\.[0-9]+)?|[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?)$`)
+
+// readAddress finds out which key vault is meant: from the host, else from the path form.
+func (d *dataPlane) readAddress(x *request) bool {
+	host, suffix := hostname(x.Host), hostname(d.o.Suffix)
+	x.path = x.URL.Path
+	if name, ok := cutSuffixFold(host, "."+suffix); ok && name != "" && !strings.Contains(name, ".") {
+		x.vault = name
+		return true
+	}
+	rest, ok := strings.CutPrefix(x.path, "/keyvault/")
+	name, rest, found := strings.Cut(rest, "/")
+	if !ok || !found || name == "" {
+		return false
+	}
+	x.vault, x.path, x.prefix = name, "/"+rest, "/keyvault/"+name
+	return true
+}
+
+func hostname(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return hostport
+}
+
+func cutSuffixFold(s, suffix string) (string, bool) {
+	if len(s) < len(suffix) || !strings.EqualFold(s[len(s)-len(suffix):], suffix) {
+		return "", false
+	}
+	return s[:len(s)-len(suffix)], true
+}
+
+// find picks the operation. A path with a slash at its end means an empty version, or nothing.
+func (d *dataPlane) find(x *request) (route, error) {
+	parts := strings.Split(strings.TrimPrefix(x.path, "/"), "/")
+	known := false
+	for _, p := range [][]string{parts, withoutEnd(parts)} {
+		for _, r := range d.routes {
+			if !x.match(r.pattern, p) {
+				continue
+			}
+			if r.method == x.Method {
+				return r, nil
+			}
+			known = true
+		}
+	}
+	if known {
+		return route{}, methodNotAllowed(x.Method)
+	}
+	return route{}, noSuchPath()
+}
+
+func withoutEnd(parts []string) []string {
+	if parts[len(parts)-1] == "" {
+		return parts[:len(parts)-1]
+	}
+	return parts
+}
+
+func (x *request) match(pattern string, parts []string) bool {
+	words := strings.Split(pattern, "/")
+	if len(words) != len(parts) {
+		return false
+	}
+	x.name, x.version = "", ""
+	for i, w := range words {
+		switch {
+		case w == "{name}" && parts[i] != "":
+			x.name = parts[i]
+		case w == "{version}":
+			x.version = strings.ToLower(parts[i])
+		case !strings.EqualFold(w, parts[i]):
+			return false
+		}
+	}
+	return true
+}
+
+// decode reads the JSON body; what it doesn't know is ignored. Its errors never repeat what was sent.
+func (x *request) decode(v any) error {
+	b, err := io.ReadAll(x.Body)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return problem.New(problem.TooLarge, "RequestEntityTooLarge", "The request's body has more than %d bytes.", tooLarge.Limit).
+			WithAdvice("Send a smaller body; a secret's value may have at most %d bytes.", keyvault.MaxSecretSize)
+	case err != nil:
+		return badParameter("the body", "it could not be read to its end").WithCause(err)
+	}
+	defer clear(b)
+	err = json.Unmarshal(b, v)
+	var typ *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case problem.Of(err) != nil:
+		return problem.Of(err)
+	case errors.As(err, &typ) && typ.Field != "":
+		return badParameter(typ.Field, "it has another JSON type")
+	}
+	return badParameter("the body", "it is not the JSON object that this operation needs")
+}
+
+// page reads maxresults and $skiptoken.
+func (x *request) page() (keyvault.Page, error) {
+	var p keyvault.Page
+	if s := x.query.Get("maxresults"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 25 {
+			return p, badParameter("maxresults", "it must be from 1 to 25")
+		}
+		p.Max = n
+	}
+	if s := x.query.Get("$skiptoken"); s != "" {
+		b, err := base64.RawURLEncoding.DecodeString(s)
+		if err != nil || len(b) > 128 {
+			return p, badParameter("$skiptoken", "it is not one from a nextLink")
+		}
+		p.After = string(b)
+	}
+	return p, nil
+}
+
+type listBody[T any] struct {
+	Value    []T     `json:"value"`
+	NextLink *string `json:"nextLink"` // null on the last page
+}
+
+func list[T, From any](x *request, items []From, next string, convert func(From) T) listBody[T] {
+	out := listBody[T]{Value: make([]T, len(items))}
+	for i, item := range items {
+		out.Value[i] = convert(item)
+	}
+	if next != "" {
+		q := url.Values{"api-version": {x.apiVersion}, "$skiptoken": {base64.RawURLEncoding.EncodeToString([]byte(next))}}
+		if m := x.query.Get("maxresults"); m != "" {
+			q.Set("maxresults", m)
+		}
+		out.NextLink = new("https://" + x.Host + x.prefix + x.path + "?" + q.Encode())
+	}
+	return out
+}
+
+// write sends the answer and returns its status.
+func (d *dataPlane) write(w http.ResponseWriter, r *http.Request, reply any, err error, id string) int {
+	status := http.StatusOK
+	switch {
+	case err != nil:
+		status, reply = d.refusal(w, r, err, id)
+	case reply == nil:
+		w.WriteHeader(http.StatusNoContent)
+		return http.StatusNoContent
+	}
+	b, err := json.Marshal(reply)
+	if err != nil { // a defect: no type here can fail to marshal
+		status, b = http.StatusInternalServerError, []byte(`{"error":{"code":"InternalServerError","message":"The answer could not be written."}}`)
+	}
+	defer clear(b)
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the client is gone; nobody is left to tell
+	return status
+}
+
+func (d *dataPlane) log(x *request, operation string, status int, err error, id string) {
+	ctx := x.Context()
+	who, _ := identity.From(ctx)
+	level := slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.String("operation", operation), slog.String("vault", x.vault), slog.String("name", x.name), slog.Int("status", status),
+		slog.String("principal", who.ObjectID), slog.String("request", id),
+	}
+	if err != nil {
+		if p := problem.Of(err); p != nil {
+			attrs = append(attrs, slog.String("code", p.Code))
+		}
+		if status >= http.StatusInternalServerError {
+			level = slog.LevelError
+			attrs = append(attrs, slog.String("error", err.Error()))
+		}
+	}
+	d.o.Logger.LogAttrs(ctx, level, "key vault request", attrs...)
+}
