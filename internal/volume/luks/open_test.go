@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"kluis/internal/secret"
 	"kluis/internal/volume/luks"
 	"kluis/internal/volume/volumetest"
@@ -146,20 +148,170 @@ func TestOpenMadeByCryptsetup(t *testing.T) {
 func TestOpenShared(t *testing.T) {
 	for _, name := range []string{"luks1-aes-cbc-essiv.img.gz", "luks2-compat.img.gz"} {
 		t.Run(name, func(t *testing.T) {
-			v, err := open(t, shared(t, name), "compatkey")
+			image := shared(t, name)
+			if _, err := open(t, image, "compatkey"); err != nil {
+				t.Error(err)
+			}
+			if _, err := open(t, image, "compatkez"); !errors.Is(err, luks.ErrWrongKey) {
+				t.Errorf("with another key: %v", err)
+			}
+		})
+	}
+	for name, want := range map[string]string{
+		"evil_hdr-keyslot_overlap.gz":   "the LUKS header is damaged: key slot 2: its area overlaps that of key slot 1",
+		"evil_hdr-luks_hdr_damage.gz":   "the LUKS header is damaged: key slot 2: its area overlaps the header",
+		"luks2_invalid_cipher.img.gz":   `the LUKS volume can't be read: segment "0": cipher "capi:xts(ecb(aes-generic))-plain64" is not known`,
+		"bitlk-aes-xts-256.img.gz":      luks.ErrNotLUKS.Error(),
+		"bitlk-togo-aes-xts-128.img.gz": luks.ErrNotLUKS.Error(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := open(t, shared(t, name), "compatkey"); err == nil || err.Error() != want {
+				t.Errorf("the error is %v", err)
+			}
+		})
+	}
+}
+
+// TestQEMU reads what qemu encrypted, and has qemu read what we encrypted.
+func TestQEMU(t *testing.T) {
+	needTool(t, "qemu-img")
+	plain, content := randomFile(t, 3<<20)
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte(passphrase), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	qemu := func(args ...string) {
+		t.Helper()
+		args = append([]string{args[0], "--object", "secret,id=key,file=" + key}, args[1:]...)
+		if printed, err := exec.Command("qemu-img", args...).CombinedOutput(); err != nil {
+			t.Fatalf("qemu-img %q: %v: %s", args, err, printed)
+		}
+	}
+	t.Run("reads", func(t *testing.T) {
+		needTool(t, "cryptsetup")
+		for _, cipher := range []string{"aes-xts-plain64", "aes-cbc-essiv:sha256"} {
+			out, back := filepath.Join(t.TempDir(), "luks1"), filepath.Join(t.TempDir(), "back")
+			if err := volumetest.Encrypt(context.Background(), plain, out, []byte(passphrase), volumetest.Options{Version: 1, Cipher: cipher}); err != nil {
+				t.Fatal(err)
+			}
+			qemu("convert", "--image-opts", "driver=luks,key-secret=key,file.filename="+out, "-O", "raw", back)
+			if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%s: qemu reads other bytes, error %v", cipher, err)
+			}
+		}
+	})
+	t.Run("writes", func(t *testing.T) {
+		for _, options := range []string{"", ",cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256", ",hash-alg=sha512"} {
+			out := filepath.Join(t.TempDir(), "luks")
+			qemu("convert", "-f", "raw", "-O", "luks", "-o", "key-secret=key,iter-time=10"+options, plain, out)
+			b, err := os.ReadFile(out)
 			if err != nil {
 				t.Fatal(err)
 			}
-			t.Logf("%+v", v.Info())
-		})
-	}
-	for _, name := range []string{"evil_hdr-keyslot_overlap.gz", "evil_hdr-luks_hdr_damage.gz", "luks2_invalid_cipher.img.gz"} {
-		t.Run(name, func(t *testing.T) {
-			_, err := open(t, shared(t, name), "compatkey")
-			t.Log(err)
-			if err == nil {
-				t.Error("it opened")
+			v, err := open(t, bytes.NewReader(b), passphrase)
+			if err != nil {
+				t.Fatal(err)
 			}
-		})
+			if got, err := io.ReadAll(io.NewSectionReader(v, 0, v.Size())); err != nil || !bytes.Equal(got, content) {
+				t.Errorf("%s: we read other bytes, error %v", options, err)
+			}
+		}
+	})
+}
+
+// cryptsetup runs it on an image file, with a key on its standard input.
+func cryptsetup(t *testing.T, stdin string, args ...string) error {
+	t.Helper()
+	cmd := exec.Command("cryptsetup", append([]string{"--batch-mode", "--disable-locks", "--key-file", "-"}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	if printed, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cryptsetup %q: %w: %s", args, err, printed)
+	}
+	return nil
+}
+
+// TestAgreesWithCryptsetup asks cryptsetup itself about the same keys.
+func TestAgreesWithCryptsetup(t *testing.T) {
+	needTool(t, "cryptsetup")
+	plain, _ := randomFile(t, 1<<20)
+	for _, o := range []volumetest.Options{{Version: 1}, {Version: 2}} {
+		out := filepath.Join(t.TempDir(), "volume")
+		if err := volumetest.Encrypt(context.Background(), plain, out, []byte(passphrase), o); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range []string{passphrase, "another", passphrase[1:]} {
+			_, ours := open(t, bytes.NewReader(b), key)
+			theirs := cryptsetup(t, key, "open", "--test-passphrase", out)
+			if (ours == nil) != (theirs == nil) {
+				t.Errorf("LUKS%d with %q: we say %v, cryptsetup says %v", o.Version, key, ours, theirs)
+			}
+		}
+	}
+}
+
+// TestSeveralKeys adds keys and takes one away again; the key slot says which one it was.
+func TestSeveralKeys(t *testing.T) {
+	needTool(t, "cryptsetup")
+	plain, _ := randomFile(t, 1<<20)
+	for _, o := range []volumetest.Options{{Version: 1}, {Version: 2}} {
+		dir := t.TempDir()
+		out := filepath.Join(dir, "volume")
+		if err := volumetest.Encrypt(context.Background(), plain, out, []byte(passphrase), o); err != nil {
+			t.Fatal(err)
+		}
+		for slot, key := range map[string]string{"1": "second", "5": "fifth"} {
+			file := filepath.Join(dir, key)
+			if err := os.WriteFile(file, []byte(key), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := cryptsetup(t, passphrase, "luksAddKey", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--key-slot", slot, out, file); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := cryptsetup(t, "", "luksKillSlot", out, "0"); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, slot := range map[string]int{"second": 1, "fifth": 5, passphrase: -1} {
+			v, err := open(t, bytes.NewReader(b), key)
+			switch {
+			case slot < 0 && !errors.Is(err, luks.ErrWrongKey):
+				t.Errorf("LUKS%d: the key that was taken away: %v", o.Version, err)
+			case slot >= 0 && err != nil:
+				t.Errorf("LUKS%d: key %q: %v", o.Version, key, err)
+			case slot >= 0 && (v.Slot() != slot || len(v.Info().Keyslots) != 2):
+				t.Errorf("LUKS%d: key %q opened slot %d of %v", o.Version, key, v.Slot(), v.Info().Keyslots)
+			}
+		}
+	}
+}
+
+// TestReadAt reads every which way and compares.
+func TestReadAt(t *testing.T) {
+	needTool(t, "cryptsetup")
+	plain, content := randomFile(t, 300<<10)
+	v, err := open(t, encrypted(t, plain, volumetest.Options{SectorSize: 4096}), passphrase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		off := rapid.IntRange(0, len(content)+5000).Draw(t, "off")
+		p := make([]byte, rapid.IntRange(0, 150<<10).Draw(t, "n"))
+		n, err := v.ReadAt(p, int64(off))
+		want := content[min(off, len(content)):min(off+len(p), len(content))]
+		if !bytes.Equal(p[:n], want) || (n < len(p)) != (err == io.EOF && len(p) > 0) && off < len(content) {
+			t.Fatalf("%d bytes and %v, where there are %d", n, err, len(want))
+		}
+	})
+	if _, err := v.ReadAt(make([]byte, 1), -1); err == nil {
+		t.Error("a negative offset is read")
 	}
 }
