@@ -111,27 +111,36 @@ func translate(err error) error {
 		return authenticationFailed(a)
 	}
 	if n, ok := errors.AsType[*net.OpError](err); ok && n.Op == "dial" {
-		return &Error{
-			Code:    "ServerUnreachable",
-			Message: fmt.Sprintf("The server does not answer: %v.", n),
-			Advice:  "Check that 'kluis serve' is running and that the endpoint in the admin file is right.",
-		}
+		return unreachable(n.Error())
 	}
 	return err
 }
 
-func authenticationFailed(a *azidentity.AuthenticationFailedError) error {
-	e := &Error{Status: http.StatusUnauthorized, Code: "AuthenticationFailed", Message: "The server did not give a token."}
-	if a.RawResponse != nil {
-		e.Status = a.RawResponse.StatusCode
-		if inner, ok := errors.AsType[*Error](errorOf(a.RawResponse)); ok {
-			e.Message = inner.Message
-		}
-	} else if n, ok := errors.AsType[*net.OpError](a); ok {
-		return translate(n)
-	} else {
-		e.Message, _, _ = strings.Cut(a.Error(), "\n")
+func unreachable(why string) *Error {
+	return &Error{
+		Code:    "ServerUnreachable",
+		Message: "The server does not answer: " + why + ".",
+		Advice:  "Check that 'kluis serve' is running, and that endpoint and caFile in the admin file are right.",
 	}
-	e.Advice = "Check client id and secret in the admin file; a server whose data folder was made anew has a new one."
+}
+
+// authenticationFailed tells a refusal by the token endpoint from a token endpoint that did not answer:
+// the first call to a server that is away ends here.
+func authenticationFailed(a *azidentity.AuthenticationFailedError) error {
+	if a.RawResponse == nil {
+		// The identity library keeps the cause as text alone, over several lines.
+		text := strings.Join(strings.Fields(a.Error()), " ")
+		if i := strings.Index(text, "dial "); i >= 0 {
+			text = text[i:]
+		}
+		return unreachable(strings.TrimSuffix(text, "."))
+	}
+	e := &Error{
+		Status: a.RawResponse.StatusCode, Code: "AuthenticationFailed",
+		Advice: "Check client id and secret in the admin file; a server whose data folder was made anew has a new one.",
+	}
+	if inner, ok := errors.AsType[*Error](errorOf(a.RawResponse)); ok {
+		e.Message = inner.Message
+	}
 	return e
 }
