@@ -1,0 +1,56 @@
+# The two commands of the README are `make demo` and `make test`. Each installs what it needs by itself.
+
+GO       ?= go
+BIN      := bin
+DISKS    := cryptsetup-bin qemu-utils e2fsprogs
+SERVERS  := postgresql
+
+.PHONY: help
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/kluis
+	@mkdir -p $(BIN)
+	$(GO) build -trimpath -o $(BIN)/kluis ./cmd/kluis
+
+.PHONY: demo
+demo: build ## an encrypted VM is backed up, lost, and comes back (DEMO_SIZE=2GiB for more)
+	@scripts/install $(DISKS)
+	@$(GO) run ./demo -kluis $(BIN)/kluis
+
+.PHONY: test
+test: check race ## everything: format, vet, lint, all tests with the race detector
+
+.PHONY: check
+check: format vet lint ## format, vet and lint
+
+.PHONY: format
+format: ## fail if a file is not gofmt-ed
+	@unformatted=$$(gofmt -l cmd demo internal); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+
+.PHONY: vet
+vet:
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## run golangci-lint, pinned in tools/go.mod
+	$(BIN)/golangci-lint run ./...
+
+$(BIN)/golangci-lint: tools/go.mod
+	@mkdir -p $(BIN)
+	cd tools && $(GO) build -o ../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+# Whatever a test needs must be there: with KLUIS_TEST_REQUIRE set, what would be skipped fails.
+.PHONY: race
+race: ## all tests with the race detector
+	@scripts/install $(DISKS) $(SERVERS)
+	KLUIS_TEST_REQUIRE=1 $(GO) test -race -timeout 30m ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser of outside bytes for FUZZTIME each (default 30s)
+	@scripts/fuzz $(or $(FUZZTIME),30s)
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN)
