@@ -202,7 +202,7 @@ func TestQEMU(t *testing.T) {
 		}
 	})
 	t.Run("writes", func(t *testing.T) {
-		for _, options := range []string{"", ",cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256", ",hash-alg=sha512"} {
+		for _, options := range []string{",cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256", ",hash-alg=sha512"} {
 			out := filepath.Join(t.TempDir(), "luks")
 			qemu("convert", "-f", "raw", "-O", "luks", "-o", "key-secret=key,iter-time=10"+options, plain, out)
 			b, err := os.ReadFile(out)
