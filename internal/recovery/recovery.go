@@ -1,0 +1,139 @@
+// Package recovery is the recovery store: it keeps the disks of virtual machines as recovery points.
+//
+// The words. A disk is cut into chunks of 64 KiB at fixed places; a chunk of zeros is a hole and costs
+// nothing. A chunk that the store does not have yet is sealed (package chunk) and put into a pack (package
+// pack). Which chunks make a disk is told by its manifest, a tree of nodes that are chunks themselves, so
+// that recovery points share what did not change; the root of it all is the point (package manifest).
+// Documents are small: within a point they are attachments (a VM's configuration, the backed-up key and
+// secret), beside the points they belong to the store (its own wrapped key).
+//
+// The way in: Begin → Writer.WriteDisk (unit of 1 MiB → chunks → sealed records → pack) → Commit.
+// The way back: Point → Point.Disk → Disk.ReadAt, or Store.Restore.
+//
+// What always holds:
+//
+//   - Objects are written once. A point is put last, after all it needs is durable; its appearance is the
+//     commit. A process that dies at any instant leaves complete packs that no point needs, which
+//     the next attempt finds and uses again, or which Collect removes.
+//   - Every byte is authenticated before it is returned, or there is a DamageError that names the place.
+//   - Memory is bounded by constants, but for the index of known chunks (package index).
+//   - The store does not know what it keeps: whose disks they are and what keys they need is the
+//     business of the caller.
+//
+// The layout on disk is described in docs/format.md. One process at a time may write to a store or
+// collect; within it, everything may run at the same time.
+package recovery
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"syscall"
+	"time"
+
+	"context"
+
+	"kluis/internal/objects"
+	"kluis/internal/recovery/chunk"
+	"kluis/internal/recovery/manifest"
+	"kluis/internal/secret"
+)
+
+var (
+	// ErrNoStore means that the bucket holds no recovery store.
+	ErrNoStore = errors.New("no recovery store here")
+	// ErrWrongKey means that the key is not the store's, or that the store's header is damaged: the two
+	// can't be told apart.
+	ErrWrongKey = errors.New("the key does not fit the recovery store")
+	// ErrNoPoint means that there is no such recovery point.
+	ErrNoPoint = errors.New("no such recovery point")
+	// ErrPointExists means that the recovery point's id is taken.
+	ErrPointExists = errors.New("recovery point exists already")
+)
+
+// DamageError means that stored bytes are gone or are not what was stored. Nothing of them was returned.
+type DamageError struct {
+	Point          string // id of the recovery point, where known
+	Disk           string // empty if the damage is not in a disk
+	Offset, Length int64  // range of the disk that can't be read
+	Object         string // the damaged object
+	Err            error
+}
+
+func (e *DamageError) Error() string {
+	where := e.Object
+	if e.Disk != "" {
+		where = fmt.Sprintf("disk %s, %d bytes at %d: %s", e.Disk, e.Length, e.Offset, e.Object)
+	}
+	if e.Point != "" {
+		where = fmt.Sprintf("recovery point %s: %s", e.Point, where)
+	}
+	return fmt.Sprintf("%s: %v", where, e.Err)
+}
+
+func (e *DamageError) Unwrap() error { return e.Err }
+
+// isDamage tells an object that is gone or wrong from one that can't be reached now.
+func isDamage(err error) bool {
+	return errors.Is(err, chunk.ErrDamaged) || errors.Is(err, objects.ErrNotExist) ||
+		errors.Is(err, objects.ErrTruncated) || errors.Is(err, syscall.EIO)
+}
+
+// Options say how to open a store.
+type Options struct {
+	Key  secret.Bytes     // the master key, 32 bytes
+	Now  func() time.Time // required
+	Rand io.Reader        // nil means crypto/rand
+
+	// PackSize is the size at which a pack is full; 0 means 64 MiB.
+	PackSize int64
+	// Grace is how long Collect spares what is not needed: packs that a backup left unfinished, and
+	// deleted points; 0 means 24 hours.
+	Grace time.Duration
+}
+
+// Extent is a range of a disk.
+type Extent struct{ Offset, Length int64 }
+
+// Source is a disk to be backed up. It must not change meanwhile. ReadAt is called from several
+// goroutines.
+type Source interface {
+	io.ReaderAt
+	Size() int64
+	// Extents yields the ranges to read, ascending. What is in none of them is a hole or, with
+	// DiskOptions.Changed, unchanged.
+	Extents(ctx context.Context) iter.Seq2[Extent, error]
+}
+
+// Target takes a restored disk. WriteAt is called from several goroutines, and never for holes.
+type Target interface {
+	io.WriterAt
+	Truncate(size int64) error
+	Sync() error
+}
+
+// Progress is told how many bytes of how many are done. It is called from several goroutines, but never
+// by two at once, and done never shrinks.
+type Progress func(done, total int64)
+
+// DiskOptions say how to write a disk.
+type DiskOptions struct {
+	// Parent is the same disk in an earlier point. It saves work: chunks that are the same are found there.
+	Parent *Disk
+	// Changed means that the source's extents are what changed since Parent, which must then have the
+	// same size.
+	Changed  bool
+	Progress Progress
+}
+
+// Counters say what became of a disk's bytes when it was written.
+type Counters = manifest.Counters
+
+// DiskInfo describes a disk of a point.
+type DiskInfo struct {
+	Name     string   `json:"name"`
+	Size     int64    `json:"size"`
+	Digest   string   `json:"digest"` // the same for disks of one store with the same content
+	Counters Counters `json:"counters"`
+}
