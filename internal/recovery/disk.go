@@ -38,6 +38,9 @@ func (d *Disk) Name() string { return d.info.Name }
 // Size returns the disk's size in bytes.
 func (d *Disk) Size() int64 { return d.info.Size }
 
+// Digest is the same for disks of one store with the same content.
+func (d *Disk) Digest() string { return d.info.Digest }
+
 // ReadAt reads from the disk. Every byte was authenticated before it is returned; where that is impossible
 // the error is a DamageError.
 func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
