@@ -102,7 +102,7 @@ func serve(t testing.TB, db *database.DB) *server {
 		switch {
 		case r.URL.Path == "/"+tenant+"/oauth2/v2.0/token":
 			_, _ = io.WriteString(w, strings.TrimSuffix(r.FormValue("scope"), "/.default"))
-		case strings.HasPrefix(r.URL.Path, "/subscriptions"):
+		case strings.HasPrefix(strings.ToLower(r.URL.Path), "/subscriptions"):
 			management.ServeHTTP(w, r)
 		default:
 			data.ServeHTTP(w, r)
