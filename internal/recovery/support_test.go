@@ -245,3 +245,5 @@ func stat(t testing.TB, b objects.Bucket, prefix string) (n int, bytes int64) {
 	}
 	return n, bytes
 }
+
+type iterExtents = iter.Seq2[recovery.Extent, error]
