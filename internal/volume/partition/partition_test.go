@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -146,21 +147,68 @@ func TestNoTable(t *testing.T) {
 	}
 }
 
-func FuzzRead(f *testing.F) {
-	for name := range made {
-		b := load(f, name)
-		f.Add(b[:32<<10], int64(len(b)))
+// sparse is a disk of zeros with a few pieces in it.
+type sparse map[int64][]byte
+
+func (s sparse) ReadAt(p []byte, off int64) (int, error) {
+	clear(p)
+	for at, b := range s {
+		if at >= off && at < off+int64(len(p)) {
+			copy(p[at-off:], b)
+		}
 	}
-	f.Fuzz(func(t *testing.T, b []byte, size int64) {
-		size = min(max(size, 0), int64(len(b)))
-		table, err := partition.Read(bytes.NewReader(b), size)
-		if err != nil {
+	return len(p), nil
+}
+
+func checkRead(t *testing.T, r io.ReaderAt, size int64) {
+	table, err := partition.Read(r, size)
+	if err != nil {
+		return
+	}
+	if len(table.Partitions) > 1024 {
+		t.Errorf("%d partitions", len(table.Partitions))
+	}
+	for _, p := range table.Partitions {
+		if p.Offset <= 0 || p.Size <= 0 || p.Offset > size-p.Size {
+			t.Errorf("partition %+v on a disk of %d bytes", p, size)
+		}
+	}
+}
+
+// FuzzMBR fuzzes the entries of an MBR and of the links of its logical partitions.
+func FuzzMBR(f *testing.F) {
+	b := load(f, "mbr")
+	f.Add(b[446:510], b[256*512+446:256*512+510], int64(len(b)))
+	f.Add(b[446:510], b[:64], int64(1<<40))
+	f.Fuzz(func(t *testing.T, first, link []byte, size int64) {
+		disk := sparse{446: first[:min(len(first), 64)], 510: {0x55, 0xAA}}
+		for at := int64(1); at < 4096; at *= 2 {
+			disk[at*512+446] = link[:min(len(link), 64)]
+			disk[at*512+510] = []byte{0x55, 0xAA}
+		}
+		checkRead(t, disk, size)
+	})
+}
+
+// FuzzGPT fuzzes a GPT's header and entries, under checksums that agree.
+func FuzzGPT(f *testing.F) {
+	b := load(f, "gpt")
+	f.Add(b[512:512+92], b[1024:1024+256], int64(len(b)))
+	f.Add(b[512:512+92], b[1024:1024+256], int64(1<<40))
+	f.Fuzz(func(t *testing.T, header, entries []byte, size int64) {
+		if len(header) < 92 || len(entries) > 16<<10 {
 			return
 		}
-		for _, p := range table.Partitions {
-			if p.Offset <= 0 || p.Size <= 0 || p.Offset > size-p.Size {
-				t.Errorf("partition %+v on a disk of %d bytes", p, size)
-			}
+		header, le := bytes.Clone(header[:92]), binary.LittleEndian
+		if n := int64(le.Uint32(header[80:])) * int64(le.Uint32(header[84:])); n > 0 && n <= 1<<20 {
+			whole := make([]byte, n)
+			copy(whole, entries)
+			le.PutUint32(header[88:], crc32.ChecksumIEEE(whole))
 		}
+		clear(header[16:20])
+		le.PutUint32(header[16:], crc32.ChecksumIEEE(header))
+		at := int64(le.Uint64(header[72:])) * 512
+		disk := sparse{446 + 4: {0xEE}, 510: {0x55, 0xAA}, 512: header, at: entries}
+		checkRead(t, disk, size)
 	})
 }
