@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -24,7 +25,7 @@ type narrator struct {
 	failed   int
 	bars     *mpb.Progress
 	bar      *mpb.Bar
-	note     string
+	note     atomic.Value // the bar is drawn by a goroutine of its own
 }
 
 func newNarrator(out *os.File) *narrator {
@@ -69,11 +70,11 @@ func (n *narrator) progress(part float64, note string) {
 	if !n.terminal {
 		return
 	}
-	n.note = note
+	n.note.Store(note)
 	if n.bar == nil {
 		n.bars = mpb.New(mpb.WithOutput(n.out), mpb.WithWidth(40), mpb.WithRefreshRate(100*time.Millisecond))
 		n.bar = n.bars.New(1000, mpb.BarStyle().Lbound("     ["), mpb.BarRemoveOnComplete(),
-			mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.Any(func(decor.Statistics) string { return "  " + n.note })))
+			mpb.AppendDecorators(decor.Percentage(decor.WC{W: 5}), decor.Any(func(decor.Statistics) string { return "  " + n.note.Load().(string) })))
 	}
 	n.bar.SetCurrent(min(int64(part*1000), 999))
 }

@@ -15,19 +15,21 @@ import (
 
 	"kluis/internal/armid"
 	"kluis/internal/client"
+	"kluis/internal/client/clienttest"
 	"kluis/internal/secret"
 )
 
-const base = "/subscriptions/" + subscription + "/resourceGroups/g/providers/"
+const base = "/subscriptions/" + clienttest.Subscription + "/resourceGroups/g/providers/"
 
 func TestPutVaultFollowsTheOperation(t *testing.T) {
-	a, c := newAzure(t)
+	a := clienttest.New(t)
+	c := a.Client()
 	id := c.RecoveryVaultID("g", "v")
 	operation := id.String() + "/operationStatus/op"
-	a.on("PUT "+id.String(), http.StatusCreated, recorded(t, "vault-put-201"), "Azure-AsyncOperation", "{url}"+operation+"?api-version=2023-02-01")
-	a.on("GET "+operation, http.StatusOK, `{"status":"InProgress"}`)
-	a.on("GET "+operation, http.StatusOK, recorded(t, "vault-operationstatus-succeeded"))
-	a.on("GET "+id.String(), http.StatusOK, recorded(t, "vault-get-200"))
+	a.On("PUT "+id.String(), http.StatusCreated, recorded(t, "vault-put-201"), "Azure-AsyncOperation", "{url}"+operation+"?api-version=2023-02-01")
+	a.On("GET "+operation, http.StatusOK, `{"status":"InProgress"}`)
+	a.On("GET "+operation, http.StatusOK, recorded(t, "vault-operationstatus-succeeded"))
+	a.On("GET "+id.String(), http.StatusOK, recorded(t, "vault-get-200"))
 	v, err := c.PutRecoveryVault(t.Context(), id, "local", "LocallyRedundant")
 	if err != nil {
 		t.Fatal(err)
@@ -36,13 +38,13 @@ func TestPutVaultFollowsTheOperation(t *testing.T) {
 		t.Errorf("vault is %+v", v)
 	}
 	var sent client.RecoveryVault
-	if err := json.Unmarshal([]byte(a.requests()[0].body), &sent); err != nil {
+	if err := json.Unmarshal([]byte(a.Requests()[0].Body), &sent); err != nil {
 		t.Fatal(err)
 	}
 	if sent.Location != "local" || sent.SKU.Name != "Standard" || sent.Properties.Redundancy.StandardTierStorageRedundancy != "LocallyRedundant" {
-		t.Errorf("sent %s", a.requests()[0].body)
+		t.Errorf("sent %s", a.Requests()[0].Body)
 	}
-	if diff := cmp.Diff([]string{a.url() + "/.default"}, a.scopes); diff != "" {
+	if diff := cmp.Diff([]string{a.URL() + "/.default"}, a.Scopes()); diff != "" {
 		t.Errorf("token scopes (-want +got):\n%s", diff)
 	}
 }
@@ -63,12 +65,13 @@ func TestErrors(t *testing.T) {
 		{"empty", ``, 409, client.Error{Status: 409, Code: "Conflict", Message: "The server answered 409 Conflict to GET " + base + "Microsoft.RecoveryServices/vaults/v."}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			a, c := newAzure(t)
+			a := clienttest.New(t)
+			c := a.Client()
 			if test.name == "recorded" {
 				test.body = recorded(t, "vault-get-404")
 			}
 			id := c.RecoveryVaultID("g", "v")
-			a.on("GET "+id.String(), test.status, test.body)
+			a.On("GET "+id.String(), test.status, test.body)
 			_, err := c.RecoveryVault(t.Context(), id)
 			got, ok := errors.AsType[*client.Error](err)
 			if !ok {
@@ -85,32 +88,34 @@ func TestErrors(t *testing.T) {
 }
 
 func TestOperationThatFails(t *testing.T) {
-	a, c := newAzure(t)
+	a := clienttest.New(t)
+	c := a.Client()
 	vault, vm := c.RecoveryVaultID("g", "v"), c.VMID("g", "VM1")
 	item := client.ItemID(vault, vm)
 	if want := vault.String() + "/backupFabrics/Azure/protectionContainers/IaasVMContainer;iaasvmcontainerv2;g;vm1/protectedItems/VM;iaasvmcontainerv2;g;vm1"; item.String() != want {
 		t.Fatalf("item is %s", item)
 	}
 	operation := item.String() + "/operationsStatus/op"
-	a.on("PUT "+item.String(), http.StatusAccepted, "", "Azure-AsyncOperation", "{url}"+operation+"?api-version=2024-04-01", "Location", "{url}/never")
-	a.on("GET "+operation, http.StatusOK, `{"id":"op","name":"op","status":"Failed","error":{"code":"UserErrorKeyVaultPermissionsNotConfigured","message":"No access.","details":[{"code":"RecommendedAction","message":"Grant it."}]},"properties":null}`)
+	a.On("PUT "+item.String(), http.StatusAccepted, "", "Azure-AsyncOperation", "{url}"+operation+"?api-version=2024-04-01", "Location", "{url}/never")
+	a.On("GET "+operation, http.StatusOK, `{"id":"op","name":"op","status":"Failed","error":{"code":"UserErrorKeyVaultPermissionsNotConfigured","message":"No access.","details":[{"code":"RecommendedAction","message":"Grant it."}]},"properties":null}`)
 	_, err := c.EnableProtection(t.Context(), vault, vm, "DefaultPolicy")
 	got, ok := errors.AsType[*client.Error](err)
 	if !ok || got.Code != "UserErrorKeyVaultPermissionsNotConfigured" || got.Advice != "Grant it." {
 		t.Errorf("err = %#v", err)
 	}
-	if body := a.requests()[0].body; !strings.Contains(body, vault.String()+"/backupPolicies/DefaultPolicy") || !strings.Contains(body, vm.String()) {
+	if body := a.Requests()[0].Body; !strings.Contains(body, vault.String()+"/backupPolicies/DefaultPolicy") || !strings.Contains(body, vm.String()) {
 		t.Errorf("sent %s", body)
 	}
 }
 
 func TestBackupNamesItsJobAndWaitJobFollowsIt(t *testing.T) {
-	a, c := newAzure(t)
+	a := clienttest.New(t)
+	c := a.Client()
 	vault := c.RecoveryVaultID("g", "v")
 	item := client.ItemID(vault, c.VMID("g", "vm"))
 	operation := item.String() + "/operationsStatus/op"
-	a.on("POST "+item.String()+"/backup", http.StatusAccepted, "", "Azure-AsyncOperation", "{url}"+operation+"?api-version=2024-04-01", "Location", "{url}"+operation)
-	a.on("GET "+operation, http.StatusOK, recorded(t, "backupoperations-succeeded-job"))
+	a.On("POST "+item.String()+"/backup", http.StatusAccepted, "", "Azure-AsyncOperation", "{url}"+operation+"?api-version=2024-04-01", "Location", "{url}"+operation)
+	a.On("GET "+operation, http.StatusOK, recorded(t, "backupoperations-succeeded-job"))
 	job, err := c.Backup(t.Context(), item, "")
 	if err != nil {
 		t.Fatal(err)
@@ -119,8 +124,8 @@ func TestBackupNamesItsJobAndWaitJobFollowsIt(t *testing.T) {
 		t.Errorf("job is %s", job)
 	}
 	path := "GET " + vault.String() + "/backupJobs/" + job
-	a.on(path, http.StatusOK, recorded(t, "job-get-Backup-InProgress"))
-	a.on(path, http.StatusOK, recorded(t, "job-get-Backup-Completed"))
+	a.On(path, http.StatusOK, recorded(t, "job-get-Backup-InProgress"))
+	a.On(path, http.StatusOK, recorded(t, "job-get-Backup-Completed"))
 	var tasks []string
 	j, err := c.WaitJob(t.Context(), vault, job, func(j client.Job) { tasks = append(tasks, j.Properties.Task().ID) })
 	if err != nil {
@@ -135,9 +140,10 @@ func TestBackupNamesItsJobAndWaitJobFollowsIt(t *testing.T) {
 }
 
 func TestWaitJobThatFails(t *testing.T) {
-	a, c := newAzure(t)
+	a := clienttest.New(t)
+	c := a.Client()
 	vault := c.RecoveryVaultID("g", "v")
-	a.on("GET "+vault.String()+"/backupJobs/j", http.StatusOK, `{"name":"j","properties":{"status":"Failed","errorDetails":[{"errorCode":1,"errorTitle":"UserErrorX","errorString":"It broke.","recommendations":["Mend it."]}]}}`)
+	a.On("GET "+vault.String()+"/backupJobs/j", http.StatusOK, `{"name":"j","properties":{"status":"Failed","errorDetails":[{"errorCode":1,"errorTitle":"UserErrorX","errorString":"It broke.","recommendations":["Mend it."]}]}}`)
 	_, err := c.WaitJob(t.Context(), vault, "j", nil)
 	want := client.Error{Code: "UserErrorX", Message: "It broke.", Advice: "Mend it."}
 	if got, ok := errors.AsType[*client.Error](err); !ok || !cmp.Equal(*got, want) {
@@ -146,9 +152,10 @@ func TestWaitJobThatFails(t *testing.T) {
 }
 
 func TestWaitJobStopsWithItsContext(t *testing.T) {
-	a, c := newAzure(t)
+	a := clienttest.New(t)
+	c := a.Client()
 	vault := c.RecoveryVaultID("g", "v")
-	a.on("GET "+vault.String()+"/backupJobs/j", http.StatusOK, recorded(t, "job-get-Backup-InProgress"))
+	a.On("GET "+vault.String()+"/backupJobs/j", http.StatusOK, recorded(t, "job-get-Backup-InProgress"))
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := c.WaitJob(ctx, vault, "j", func(client.Job) { cancel() })
 	if !errors.Is(err, context.Canceled) {
@@ -159,9 +166,10 @@ func TestWaitJobStopsWithItsContext(t *testing.T) {
 // A key vault is asked without token and body first; the token is for the audience that it names, under
 // a host name that does not resolve.
 func TestKeyVaultChallenge(t *testing.T) {
-	a, c := newAzure(t)
-	vault := "https://my-keys.vault.localhost" + a.port() + "/"
-	a.on("POST /keys/kek/create", http.StatusOK, recorded(t, "kv-key-create-200"))
+	a := clienttest.New(t)
+	c := a.Client()
+	vault := "https://my-keys.vault.localhost" + a.Port() + "/"
+	a.On("POST /keys/kek/create", http.StatusOK, recorded(t, "kv-key-create-200"))
 	k, err := c.CreateKey(t.Context(), vault, "kek", 3072)
 	if err != nil {
 		t.Fatal(err)
@@ -169,18 +177,19 @@ func TestKeyVaultChallenge(t *testing.T) {
 	if !strings.HasSuffix(k.ID(), "/keys/key-000003/433ce8858ca64557aae6197dfde73c19") {
 		t.Errorf("key is %s", k.ID())
 	}
-	r := a.requests()[0]
-	if r.host != "my-keys.vault.localhost"+a.port() || r.query != "api-version=7.4" || !strings.Contains(r.body, `"key_size":3072`) {
+	r := a.Requests()[0]
+	if r.Host != "my-keys.vault.localhost"+a.Port() || r.Query != "api-version=7.4" || !strings.Contains(r.Body, `"key_size":3072`) {
 		t.Errorf("sent %+v", r)
 	}
-	if diff := cmp.Diff([]string{"https://vault.localhost" + a.port() + "/.default"}, a.scopes); diff != "" {
+	if diff := cmp.Diff([]string{"https://vault.localhost" + a.Port() + "/.default"}, a.Scopes()); diff != "" {
 		t.Errorf("token scopes (-want +got):\n%s", diff)
 	}
 }
 
 func TestNoTokenLeavesTheServer(t *testing.T) {
-	a, c := newAzure(t)
-	for _, address := range []string{"https://evil.example" + a.port() + "/", "http://localhost" + a.port() + "/", "https://localhost.evil.example" + a.port() + "/", "https://localhost:1/"} {
+	a := clienttest.New(t)
+	c := a.Client()
+	for _, address := range []string{"https://evil.example" + a.Port() + "/", "http://localhost" + a.Port() + "/", "https://localhost.evil.example" + a.Port() + "/", "https://localhost:1/"} {
 		if _, err := c.Keys(t.Context(), address); err == nil {
 			t.Errorf("%s was asked", address)
 		}
@@ -188,35 +197,37 @@ func TestNoTokenLeavesTheServer(t *testing.T) {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
-	a.on("GET "+base+"Microsoft.Compute/disks", http.StatusOK, `{"value":[],"nextLink":"https://evil.example/next"}`)
+	a.On("GET "+base+"Microsoft.Compute/disks", http.StatusOK, `{"value":[],"nextLink":"https://evil.example/next"}`)
 	if _, err := c.Disks(t.Context(), c.Subscription().Group("g")); err == nil {
 		t.Error("a next link to another server was followed")
 	}
-	if len(a.requests()) != 1 {
-		t.Errorf("requests: %+v", a.requests())
+	if len(a.Requests()) != 1 {
+		t.Errorf("requests: %+v", a.Requests())
 	}
 }
 
 func TestListFollowsPages(t *testing.T) {
-	a, c := newAzure(t)
+	a := clienttest.New(t)
+	c := a.Client()
 	vault := c.RecoveryVaultID("g", "v")
-	a.on("GET "+vault.String()+"/backupJobs", http.StatusOK, strings.Replace(recorded(t, "jobs-list"), `"value"`, `"nextLink":"{url}/page2?a=b","value"`, 1))
-	a.on("GET /page2", http.StatusOK, recorded(t, "jobs-list"))
+	a.On("GET "+vault.String()+"/backupJobs", http.StatusOK, strings.Replace(recorded(t, "jobs-list"), `"value"`, `"nextLink":"{url}/page2?a=b","value"`, 1))
+	a.On("GET /page2", http.StatusOK, recorded(t, "jobs-list"))
 	jobs, err := c.Jobs(t.Context(), vault, "status eq 'Completed'")
 	if err != nil || len(jobs) != 6 {
 		t.Fatalf("%d jobs, %v", len(jobs), err)
 	}
-	if q := a.requests()[0].query; q != "%24filter=status+eq+%27Completed%27&api-version=2024-04-01" {
+	if q := a.Requests()[0].Query; q != "%24filter=status+eq+%27Completed%27&api-version=2024-04-01" {
 		t.Errorf("query is %s", q)
 	}
 }
 
 func TestSetBEKAndReadItBack(t *testing.T) {
-	a, c := newAzure(t)
-	vault := "https://my-keys.vault.localhost" + a.port() + "/"
+	a := clienttest.New(t)
+	c := a.Client()
+	vault := "https://my-keys.vault.localhost" + a.Port() + "/"
 	kek := vault + "keys/kek/v1"
-	a.on("POST /keys/kek/v1/wrapkey", http.StatusOK, `{"kid":"x","value":"d3JhcHBlZA"}`)
-	a.on("PUT /secrets/NAME", http.StatusOK, `{"id":"`+vault+`secrets/NAME/v2","contentType":"Wrapped BEK"}`)
+	a.On("POST /keys/kek/v1/wrapkey", http.StatusOK, `{"kid":"x","value":"d3JhcHBlZA"}`)
+	a.On("PUT /secrets/NAME", http.StatusOK, `{"id":"`+vault+`secrets/NAME/v2","contentType":"Wrapped BEK"}`)
 	s, err := c.SetBEK(t.Context(), vault, client.BEK{Name: "NAME", Key: secret.New([]byte("pass")), KEK: kek, Alg: client.RSAOAEP256, Machine: "vm"})
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +239,7 @@ func TestSetBEKAndReadItBack(t *testing.T) {
 		Value, ContentType string
 		Tags               map[string]string
 	}
-	if err := json.Unmarshal([]byte(a.requests()[1].body), &sent); err != nil {
+	if err := json.Unmarshal([]byte(a.Requests()[1].Body), &sent); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{"DiskEncryptionKeyFileName": "LinuxPassPhraseFileName", "DiskEncryptionKeyEncryptionAlgorithm": "RSA-OAEP-256",
@@ -237,8 +248,8 @@ func TestSetBEKAndReadItBack(t *testing.T) {
 		t.Errorf("sent %+v\n%s", sent, diff)
 	}
 	tags, _ := json.Marshal(sent.Tags)
-	a.on("GET /secrets/NAME", http.StatusOK, `{"id":"x","value":"d3JhcHBlZA","tags":`+string(tags)+`}`)
-	a.on("POST /keys/kek/v1/unwrapkey", http.StatusOK, `{"kid":"x","value":"`+base64.RawURLEncoding.EncodeToString([]byte("pass"))+`"}`)
+	a.On("GET /secrets/NAME", http.StatusOK, `{"id":"x","value":"d3JhcHBlZA","tags":`+string(tags)+`}`)
+	a.On("POST /keys/kek/v1/unwrapkey", http.StatusOK, `{"kid":"x","value":"`+base64.RawURLEncoding.EncodeToString([]byte("pass"))+`"}`)
 	bek, err := c.BEKValue(t.Context(), vault, "NAME")
 	if err != nil || string(bek.Reveal()) != "pass" {
 		t.Errorf("BEK is %q, %v", bek.Reveal(), err)
@@ -252,11 +263,12 @@ func TestRestoreKeys(t *testing.T) {
 		{Disk: "os", SecretURL: "s1", SecretBackupData: encoded("secret-1"), KeyURL: "k", KeyBackupData: encoded("key")},
 		{Disk: "data", SecretURL: "s2", SecretBackupData: encoded("secret-2"), KeyURL: "k", KeyBackupData: encoded("key")},
 	}
-	a, c := newAzure(t)
-	vault := "https://my-keys.vault.localhost" + a.port() + "/"
-	a.on("POST /keys/restore", http.StatusOK, `{"key":{"kid":"restored-key"}}`)
-	a.on("POST /secrets/restore", http.StatusConflict, `{"error":{"code":"Conflict","message":"There is one."}}`)
-	a.on("POST /secrets/restore", http.StatusOK, `{"id":"restored-secret"}`)
+	a := clienttest.New(t)
+	c := a.Client()
+	vault := "https://my-keys.vault.localhost" + a.Port() + "/"
+	a.On("POST /keys/restore", http.StatusOK, `{"key":{"kid":"restored-key"}}`)
+	a.On("POST /secrets/restore", http.StatusConflict, `{"error":{"code":"Conflict","message":"There is one."}}`)
+	a.On("POST /secrets/restore", http.StatusOK, `{"id":"restored-secret"}`)
 	got, err := c.RestoreKeys(t.Context(), vault, p)
 	if err != nil {
 		t.Fatal(err)
@@ -266,8 +278,8 @@ func TestRestoreKeys(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	var bodies []string
-	for _, r := range a.requests() {
-		bodies = append(bodies, r.body)
+	for _, r := range a.Requests() {
+		bodies = append(bodies, r.Body)
 	}
 	if diff := cmp.Diff([]string{`{"value":"key"}`, `{"value":"secret-1"}`, `{"value":"secret-2"}`}, bodies); diff != "" {
 		t.Errorf("sent (-want +got):\n%s", diff)
@@ -282,17 +294,20 @@ func TestRestoreKeysOverADeletedName(t *testing.T) {
 	var p client.Point
 	p.Properties.KeyAndSecret = &client.KeyAndSecret{}
 	p.Properties.KeyAndSecret.BEK.SecretData = "YQ=="
-	a, c := newAzure(t)
-	a.on("POST /keyvault/my-keys/secrets/restore", http.StatusConflict, recorded(t, "kv-secret-set-409-deleted"))
-	_, err := c.RestoreKeys(t.Context(), a.url()+"/keyvault/my-keys", p)
+	a := clienttest.New(t)
+	c := a.Client()
+	a.On("POST /keyvault/my-keys/secrets/restore", http.StatusConflict, recorded(t, "kv-secret-set-409-deleted"))
+	_, err := c.RestoreKeys(t.Context(), a.URL()+"/keyvault/my-keys", p)
 	if !client.Is(err, "Conflict") {
 		t.Errorf("err = %v", err)
 	}
 }
 
 func TestWrongSecret(t *testing.T) {
-	a, _ := newAzure(t)
-	c, err := client.New(client.Admin{Endpoint: a.url(), CAFile: a.caFile, TenantID: tenant, SubscriptionID: subscription, ClientID: "x", ClientSecret: secret.New([]byte("wrong"))})
+	a := clienttest.New(t)
+	admin := a.Admin()
+	admin.ClientSecret = secret.New([]byte("wrong"))
+	c, err := client.New(admin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,8 +319,9 @@ func TestWrongSecret(t *testing.T) {
 }
 
 func TestServerThatIsAway(t *testing.T) {
-	a, c := newAzure(t)
-	a.server.Close()
+	a := clienttest.New(t)
+	c := a.Client()
+	a.Close()
 	_, err := c.Groups(t.Context())
 	if !client.Is(err, "ServerUnreachable") {
 		t.Errorf("err = %v", err)
@@ -313,8 +329,8 @@ func TestServerThatIsAway(t *testing.T) {
 }
 
 func TestObjectID(t *testing.T) {
-	_, c := newAzure(t)
-	if id, err := c.ObjectID(t.Context()); err != nil || id != "44444444-4444-4444-4444-444444444444" {
+	c := clienttest.New(t).Client()
+	if id, err := c.ObjectID(t.Context()); err != nil || id != clienttest.ObjectID {
 		t.Errorf("%s, %v", id, err)
 	}
 }
@@ -367,4 +383,14 @@ func TestVMOf(t *testing.T) {
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// recorded reads the body of an answer that Azure gave.
+func recorded(t *testing.T, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }

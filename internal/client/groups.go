@@ -10,9 +10,12 @@ import (
 )
 
 // Group is a resource group.
-type Group = Resource[struct {
+type Group = Resource[GroupProperties]
+
+// GroupProperties is what we read of a resource group.
+type GroupProperties struct {
 	ProvisioningState string `json:"provisioningState,omitempty"`
-}]
+}
 
 // PutGroup creates a resource group, or leaves it as it is.
 func (c *Client) PutGroup(ctx context.Context, name, location string) (Group, error) {

@@ -55,6 +55,11 @@ func ItemID(vault, vm armid.ID) armid.ID {
 	return vault.Child("backupFabrics", "Azure").Child("protectionContainers", "IaasVMContainer;"+name).Child("protectedItems", "VM;"+name)
 }
 
+// VaultOf is the Recovery Services vault that a protected item, a job or a recovery point belongs to.
+func VaultOf(id armid.ID) armid.ID {
+	return id.Scope().Resource(typeRecoveryVault, id.NameOf("vaults"))
+}
+
 // ProtectableItems refreshes the server's list of VMs and returns those that nobody protects.
 func (c *Client) ProtectableItems(ctx context.Context, vault armid.ID) ([]ProtectableItem, error) {
 	if err := c.do(ctx, http.MethodPost, vault.String()+"/backupFabrics/Azure/refreshContainers", versionBackup, nil, nil); err != nil {

@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"kluis/internal/client"
+)
+
+var itemColumns = []column[client.Item]{
+	{"Name", func(i client.Item) string { return i.Properties.FriendlyName }},
+	{"State", func(i client.Item) string { return i.Properties.ProtectionState }},
+	{"Policy", func(i client.Item) string { return i.Properties.PolicyName }},
+	{"Last backup", func(i client.Item) string { return i.Properties.LastBackupStatus }},
+	{"At", func(i client.Item) string {
+		if i.Properties.LastBackupStatus == "" {
+			return "" // Azure writes a date long past for "never"
+		}
+		return i.Properties.LastBackupTime
+	}},
+	{"VM", func(i client.Item) string { return i.Properties.SourceResourceID }},
+}
+
+func protectableItemCommand() *cobra.Command {
+	return withVault(noun("protectable-item", "VMs that could be protected", "VMs that no vault protects yet.",
+		verb("list", "List the VMs that could be protected", "kluis protectable-item list", cobra.NoArgs, func(c *call) error {
+			vault, err := c.vaultID()
+			if err != nil {
+				return err
+			}
+			all, err := c.ProtectableItems(c.ctx(), vault)
+			if err != nil {
+				return err
+			}
+			return table(c, all, rawOf, []column[client.ProtectableItem]{
+				{"Name", func(i client.ProtectableItem) string { return i.Properties.FriendlyName }},
+				{"Group", func(i client.ProtectableItem) string { return i.Properties.ResourceGroup }},
+				{"VM", func(i client.ProtectableItem) string { return i.Properties.VirtualMachineID }},
+			})
+		}),
+	))
+}
+
+func itemCommand() *cobra.Command {
+	list := verb("list", "List what a vault protects", "kluis item list", cobra.NoArgs, func(c *call) error {
+		vault, err := c.vaultID()
+		if err != nil {
+			return err
+		}
+		all, err := c.Items(c.ctx(), vault)
+		if err != nil {
+			return err
+		}
+		return table(c, all, rawOf, itemColumns)
+	})
+	show := verb("show ITEM", "Show a protected item", "kluis item show web-1", cobra.ExactArgs(1), func(c *call) error {
+		i, err := c.item(c.args[0])
+		if err != nil {
+			return err
+		}
+		if i, err = c.Item(c.ctx(), i.ARMID()); err != nil {
+			return err
+		}
+		return details(c, i, rawOf, itemColumns)
+	})
+	return withVault(noun("item", "Protected items: VMs and the policy that protects them",
+		`A protected item is a VM and the policy that protects it. It is named like its VM.
+
+A VM can be protected if it was deployed through Resource Manager and, when it is encrypted, has both BEK
+and KEK in a key vault that the Backup Management Service may read (kluis keyvault grant-backup).`,
+		itemEnable(), list, show, itemDisable(),
+		verb("delete ITEM", "End the protection of a VM and delete its recovery points", "kluis item delete web-1", cobra.ExactArgs(1), func(c *call) error {
+			i, err := c.item(c.args[0])
+			if err != nil {
+				return err
+			}
+			if err := c.DeleteItem(c.ctx(), i.ARMID()); err != nil {
+				return err
+			}
+			c.done("Deleted protected item %s.", i.Properties.FriendlyName)
+			return nil
+		}),
+	))
+}
+
+func itemEnable() *cobra.Command {
+	cmd := verb("enable VM", "Protect a VM by a policy", "kluis item enable web-1 -g prod --policy DefaultPolicy", cobra.ExactArgs(1), func(c *call) error {
+		vm, err := c.id(c.args[0], vmType)
+		if err != nil {
+			return err
+		}
+		vault, err := c.vaultID()
+		if err != nil {
+			return err
+		}
+		i, err := c.EnableProtection(c.ctx(), vault, vm, c.flag("policy"))
+		if err != nil {
+			return err
+		}
+		return details(c, i, rawOf, itemColumns)
+	})
+	cmd.Flags().String("policy", "DefaultPolicy", "backup policy of the vault")
+	return cmd
+}
+
+func itemDisable() *cobra.Command {
+	return verb("disable ITEM", "Stop the backups of a VM and keep its recovery points", "kluis item disable web-1", cobra.ExactArgs(1), func(c *call) error {
+		i, err := c.item(c.args[0])
+		if err != nil {
+			return err
+		}
+		if i, err = c.StopProtection(c.ctx(), i); err != nil {
+			return err
+		}
+		return details(c, i, rawOf, itemColumns)
+	})
+}
+
+func backupCommand() *cobra.Command {
+	cmd := verb("now ITEM", "Back up a VM now and wait for the job", "kluis backup now web-1\nkluis backup now web-1 --no-wait --output json", cobra.ExactArgs(1), func(c *call) error {
+		i, err := c.item(c.args[0])
+		if err != nil {
+			return err
+		}
+		job, err := c.Backup(c.ctx(), i.ARMID(), c.flag("keep-until"))
+		if err != nil {
+			return err
+		}
+		return c.followUnless(client.VaultOf(i.ARMID()), job)
+	})
+	cmd.Flags().String("keep-until", "", "when the recovery point expires, such as 2027-01-31T00:00:00Z (default: in 30 days)")
+	noWait(cmd)
+	return withVault(noun("backup", "Back up a VM now", "Backups run by the item's policy; 'kluis backup now' runs one at once.", cmd))
+}

@@ -1,0 +1,112 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"kluis/internal/client"
+)
+
+func restoreCommand() *cobra.Command {
+	return withVault(noun("restore", "Restore disks, keys and secrets of a recovery point",
+		`Restore what a recovery point holds.
+
+'restore disks' writes the disks to a resource group, and configuration and deployment template to a
+storage account; 'kluis deployment create' makes a VM of them. If key and secret are gone, 'restore keys'
+brings them back from the recovery point first; if the key vault itself is gone, create it again before.`,
+		restoreDisks(), restoreKeys()))
+}
+
+func pointFlags(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringP("point", "p", "", "recovery point, or latest")
+	return itemFlag(require(cmd, "point"))
+}
+
+// pointOfFlags is the recovery point that --item and --point name.
+func (c *call) pointOfFlags() (client.Item, client.Point, error) {
+	name := c.flag("point")
+	i, err := c.itemOfFlag()
+	if err != nil {
+		return client.Item{}, client.Point{}, err
+	}
+	p, err := c.point(i, name)
+	return i, p, err
+}
+
+func restoreDisks() *cobra.Command {
+	cmd := verb("disks", "Restore the disks of a recovery point and wait for the job",
+		"kluis restore disks --item web-1 --point latest --target-group restored --storage-account staging", cobra.NoArgs, func(c *call) error {
+			target := c.flag("target-group")
+			account := c.flag("storage-account")
+			vault, err := c.recoveryVault()
+			if err != nil {
+				return err
+			}
+			i, p, err := c.pointOfFlags()
+			if err != nil {
+				return err
+			}
+			storage := c.StorageAccountID(vault.ARMID().ResourceGroup, account)
+			if _, err := c.PutStorageAccount(c.ctx(), storage, vault.Location); err != nil {
+				return err
+			}
+			r := client.RestoreRequest{TargetGroup: c.Subscription().Group(target), StorageAccount: storage, Region: vault.Location}
+			if c.given("lun") {
+				if r.DiskLUNs, err = c.cmd.Flags().GetIntSlice("lun"); err != nil {
+					return err
+				}
+			}
+			job, err := c.RestoreDisks(c.ctx(), i, p.Name, r)
+			if err != nil {
+				return err
+			}
+			return c.followUnless(vault.ARMID(), job)
+		})
+	f := cmd.Flags()
+	f.String("target-group", "", "resource group of the restored disks; it must exist")
+	f.String("storage-account", "", "storage account for configuration and template, in the vault's resource group; made if it is not there")
+	f.IntSlice("lun", nil, "restore these data disks only, besides the OS disk")
+	return noWait(pointFlags(require(cmd, "target-group", "storage-account")))
+}
+
+func restoreKeys() *cobra.Command {
+	cmd := verb("keys", "Restore keys and secrets of a recovery point into a key vault",
+		"kluis restore keys --item web-1 --point latest --keyvault prod-keys", cobra.NoArgs, func(c *call) error {
+			_, p, err := c.pointOfFlags()
+			if err != nil {
+				return err
+			}
+			v, err := c.keyVaultOf(p)
+			if err != nil {
+				return err
+			}
+			restored, err := c.RestoreKeys(c.ctx(), v.Properties.VaultURI, p)
+			if len(restored) > 0 {
+				if printed := table(c, restored, itself, restoredColumns); printed != nil {
+					return printed
+				}
+			}
+			return err
+		})
+	return withKeyVault(pointFlags(cmd))
+}
+
+// keyVaultOf is the key vault that --keyvault names, else the one that the recovery point's keys came from.
+func (c *call) keyVaultOf(p client.Point) (client.KeyVault, error) {
+	name := flagOr(c.cmd, "keyvault", "KLUIS_KEYVAULT")
+	if name == "" && len(p.Properties.KeysAndSecrets) > 0 {
+		name = p.Properties.KeysAndSecrets[0].SecretVaultID
+	}
+	return c.keyVault(name)
+}
+
+var restoredColumns = []column[client.Restored]{
+	{"Name", func(r client.Restored) string { name, _ := nameAndVersion(r.URL); return name }},
+	{"What", func(r client.Restored) string { return string(r.Kind[:len(r.Kind)-1]) }},
+	{"Result", func(r client.Restored) string {
+		if r.Existed {
+			return "was there"
+		}
+		return "restored"
+	}},
+	{"Id", func(r client.Restored) string { return r.URL }},
+}
