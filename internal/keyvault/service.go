@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"kluis/internal/armid"
@@ -65,7 +66,10 @@ type Options struct {
 }
 
 // Service is the Key Vault of one installation. It is safe for concurrent use.
-type Service struct{ o Options }
+type Service struct {
+	o       Options
+	lastUse atomic.Int64 // time of the newest use's id, in microseconds
+}
 
 // New returns the service. It fails when the database holds what another root key has sealed: better at the
 // start than at the first restore.
@@ -76,7 +80,7 @@ func New(o Options) (*Service, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	s := &Service{o}
+	s := &Service{o: o}
 	if o.NewVersion == nil {
 		s.o.NewVersion = s.randomVersion
 	}

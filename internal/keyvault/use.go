@@ -202,13 +202,20 @@ func (u *use) insert(ctx context.Context, tx *database.Tx, result error) error {
 	})
 }
 
-// useID begins with the time, so that the rows of one key vault sort by it.
+// useID begins with the time, so that the rows of one key vault sort by it. Two uses in one microsecond get
+// different times, so that they sort in the order in which they were recorded.
 func (s *Service) useID(at time.Time) (string, error) {
 	var b [8]byte
 	if _, err := io.ReadFull(s.o.Rand, b[:]); err != nil {
 		return "", fmt.Errorf("draw id of a use: %w", err)
 	}
-	return fmt.Sprintf("%016x-%s", at.UnixMicro(), hex.EncodeToString(b[:])), nil
+	for {
+		last := s.lastUse.Load()
+		micros := max(at.UnixMicro(), last+1)
+		if s.lastUse.CompareAndSwap(last, micros) {
+			return fmt.Sprintf("%016x-%s", micros, hex.EncodeToString(b[:])), nil
+		}
+	}
 }
 
 // resultOf is the most precise code of an error: the inner one where there is one.
