@@ -130,7 +130,9 @@ func TestSabotage(t *testing.T) {
 		{"key with a newline", "", func(_ string, d *proof.Disk, _ []byte) { d.BEK = secret.New([]byte(passphrase + "\n")) }, "opens none of the key slots"},
 		{"no key", "", func(_ string, d *proof.Disk, _ []byte) { d.BEK = secret.Bytes{} }, "no key for it"},
 		{"no key, and none expected", "", func(_ string, d *proof.Disk, _ []byte) { d.BEK, d.ExpectEncrypted = secret.Bytes{}, false }, "no key for it"},
-		{"swapped disk", "", func(_ string, d *proof.Disk, _ []byte) { d.ReaderAt, d.Size = bytes.NewReader(other), int64(len(other)) }, "opens none of the key slots"},
+		{"swapped disk", "", func(_ string, d *proof.Disk, _ []byte) {
+			d.ReaderAt, d.Size = bytes.NewReader(other), int64(len(other))
+		}, "opens none of the key slots"},
 		{"flipped bit in the magic", "luks1", flip(1), "no encryption is found"},
 		{"flipped bit in the magic", "luks2", flip(1), "the first copy of the LUKS2 header is missing; the key opens the volume by the other copy"},
 		{"flipped bit in the version", "", flip(7), "damaged: version: it is"},
