@@ -213,12 +213,17 @@ func (s *Service) restore(ctx context.Context, op operation, vault string, blob 
 			}
 			o, err := selectObject(ctx, tx, u.target)
 			switch {
-			case err == nil && o.deleted != nil:
-				return objectIsDeleted(u.target)
-			case err == nil:
-				return objectInTheWay(u.target)
-			case !errors.Is(err, database.ErrNoRows):
+			case errors.Is(err, database.ErrNoRows):
+			case err != nil:
 				return err
+			case o.deleted.expired(s.now()):
+				if err := deleteObject(ctx, tx, u.target); err != nil {
+					return err
+				}
+			case o.deleted != nil:
+				return objectIsDeleted(u.target)
+			default:
+				return objectInTheWay(u.target)
 			}
 			return u.insertBlob(ctx, tx, v, b, newest)
 		})

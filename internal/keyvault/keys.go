@@ -92,7 +92,7 @@ func (s *Service) putKey(ctx context.Context, op operation, vault, name string, 
 			return err
 		}
 		err := u.read(ctx, func(tx *database.Tx, _ Vault) error {
-			_, err := u.freeName(ctx, tx)
+			_, _, err := u.freeName(ctx, tx)
 			return err
 		})
 		if err != nil {

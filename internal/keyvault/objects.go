@@ -114,9 +114,14 @@ const maxContentType = 255
 
 // addVersion writes a new version, which becomes the newest, and fills in u.target. plain is sealed on the way.
 func (u *use) addVersion(ctx context.Context, tx *database.Tx, d document, plain []byte) (record, error) {
-	name, err := u.freeName(ctx, tx)
+	name, expired, err := u.freeName(ctx, tx)
 	if err != nil {
 		return record{}, err
+	}
+	if expired {
+		if err := deleteObject(ctx, tx, u.target); err != nil {
+			return record{}, err
+		}
 	}
 	now := u.s.now()
 	r := record{target: u.target, document: d, created: now, changed: now}
@@ -134,19 +139,21 @@ func (u *use) addVersion(ctx context.Context, tx *database.Tx, d document, plain
 	return r, insertVersion(ctx, tx, r)
 }
 
-// freeName returns the spelling of the name under which a new version may be written. A name that is
-// softly deleted is not free.
-func (u *use) freeName(ctx context.Context, tx *database.Tx) (string, error) {
+// freeName returns the spelling of the name under which a new version may be written, and whether something is still
+// stored under it whose retention is over. A name that is softly deleted is not free.
+func (u *use) freeName(ctx context.Context, tx *database.Tx) (name string, expired bool, err error) {
 	o, err := selectObject(ctx, tx, u.target)
 	switch {
 	case errors.Is(err, database.ErrNoRows):
-		return u.target.name, nil
+		return u.target.name, false, nil
 	case err != nil:
-		return "", err
-	case o.deleted != nil && !o.deleted.expired(u.s.now()):
-		return "", objectIsDeleted(u.target)
+		return "", false, err
+	case o.deleted.expired(u.s.now()):
+		return u.target.name, true, nil
+	case o.deleted != nil:
+		return "", false, objectIsDeleted(u.target)
 	}
-	return o.name, nil
+	return o.name, false, nil
 }
 
 // version returns one version of a living object, the newest when none is named, and fills in u.target.

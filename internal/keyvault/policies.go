@@ -237,7 +237,7 @@ func (s *Service) checkPolicies(policies []AccessPolicy) error {
 
 func clip(s string) string {
 	if len(s) > 80 {
-		return s[:80] + "…"
+		return strings.ToValidUTF8(s[:80], "") + "…"
 	}
 	return s
 }

@@ -94,7 +94,7 @@ func badPolicyChange(change string) *problem.Error {
 
 func tooManyPolicies() *problem.Error {
 	return problem.New(problem.Invalid, "TooManyAccessPolicies", "A key vault may have at most %d access policies.", maxPolicies).WithTarget("accessPolicies").
-		WithAdvice("Grant permissions to a group rather than to each of its members.")
+		WithAdvice("Remove the access policies of principals that no longer need them.")
 }
 
 func badParameter(target, format string, args ...any) *problem.Error {

@@ -149,9 +149,6 @@ func (u *use) change(ctx context.Context, f func(tx *database.Tx, v Vault) error
 	asked := u.target
 	err := u.s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		u.target = asked // a transaction may run again
-		if err := purgeExpired(ctx, tx, u.s.now()); err != nil {
-			return err
-		}
 		v, err := u.admit(ctx, tx)
 		if err != nil {
 			return err

@@ -73,10 +73,13 @@ func (s *Service) PutVault(ctx context.Context, v Vault) (put Vault, created boo
 	who, _ := identity.From(ctx)
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		now := s.now()
-		if err := purgeExpired(ctx, tx, now); err != nil {
-			return err
-		}
 		old, deleted, err := s.selectVaultByName(ctx, tx, v.Name())
+		if err == nil && deleted.expired(now) {
+			if err := deleteVault(ctx, tx, old.key()); err != nil {
+				return err
+			}
+			err = database.ErrNoRows
+		}
 		switch {
 		case errors.Is(err, database.ErrNoRows):
 			put, created = v, true
