@@ -58,8 +58,8 @@ func makePassphrase() secret.Bytes {
 func (d *disk) make(ctx context.Context, dir string, content int64, progress func(float64, string)) error {
 	root := filepath.Join(dir, d.name+".root")
 	plain := filepath.Join(dir, d.name+".plain")
-	defer os.RemoveAll(root)
-	defer os.Remove(plain)
+	defer func() { _ = os.RemoveAll(root) }()
+	defer func() { _ = os.Remove(plain) }()
 	if err := d.writeFiles(root, content*7/10, func(part float64) { progress(0.5*part, d.name+": files") }); err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (d *disk) change(ctx context.Context, dir string) error {
 		"driver=luks,key-secret=key,file.driver=" + d.format + ",file.file.driver=file,file.file.filename=" + d.file}
 	for i, e := range d.ledgerAt {
 		piece := filepath.Join(dir, fmt.Sprintf("ledger.%d", i))
-		defer os.Remove(piece)
+		defer func() { _ = os.Remove(piece) }()
 		if err := writeNoise(piece, e.size, sum); err != nil {
 			return err
 		}
@@ -166,8 +166,12 @@ func (d *disk) change(ctx context.Context, dir string) error {
 	}
 	cmd := exec.CommandContext(ctx, "qemu-io", append(args, "-c", "flush")...)
 	cmd.Stdin = strings.NewReader(string(d.passphrase.Reveal()))
-	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		return fmt.Errorf("change the disk %s: %v %s", d.name, err, out)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("change the disk %s: %w: %s", d.name, err, out)
+	}
+	if len(out) > 0 { // qemu-io tells of a failed command and exits as if nothing were
+		return fmt.Errorf("change the disk %s: %s", d.name, out)
 	}
 	d.ledger = append(d.ledger, hex.EncodeToString(sum.Sum(nil)))
 	return d.remember(ctx, dir)
@@ -241,7 +245,7 @@ func hashImage(ctx context.Context, dir, image string) (sha string, size int64, 
 	if err != nil {
 		return "", 0, fmt.Errorf("read image: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	sum := sha256.New()
 	size, err = io.Copy(sum, f)
 	if err != nil {
@@ -258,7 +262,7 @@ func hashFilesWithin(ctx context.Context, dir, image string, key secret.Bytes, f
 	}
 	defer remove()
 	plain := filepath.Join(dir, "decrypted")
-	defer os.Remove(plain)
+	defer func() { _ = os.Remove(plain) }()
 	if err := decrypt(ctx, raw, plain, key); err != nil {
 		return nil, err
 	}
@@ -287,7 +291,7 @@ func decrypt(ctx context.Context, raw, plain string, key secret.Bytes) error {
 	if err != nil {
 		return fmt.Errorf("open volume: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("open volume: %w", err)
@@ -296,7 +300,7 @@ func decrypt(ctx context.Context, raw, plain string, key secret.Bytes) error {
 	if err != nil {
 		return fmt.Errorf("open volume: %w", err)
 	}
-	defer volume.Close()
+	defer func() { _ = volume.Close() }()
 	out, err := os.Create(plain)
 	if err != nil {
 		return fmt.Errorf("decrypt volume: %w", err)

@@ -32,7 +32,7 @@ func newNarrator(out *os.File) *narrator {
 	return &narrator{out: out, terminal: term.IsTerminal(int(out.Fd()))}
 }
 
-func (n *narrator) say(format string, args ...any) { fmt.Fprintf(n.out, format, args...) }
+func (n *narrator) say(format string, args ...any) { _, _ = fmt.Fprintf(n.out, format, args...) }
 
 // fact adds a line below the step that is running.
 func (n *narrator) fact(format string, args ...any) {

@@ -51,7 +51,7 @@ func startServer(ctx context.Context, binary, dir string) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the server's log: %w", err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }()
 	s.cmd.Stderr = log
 	// Its own process group: Ctrl-C reaches the demo, and the demo ends the server.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -127,6 +127,6 @@ func freePort() (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().(*net.TCPAddr).Port, nil
 }

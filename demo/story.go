@@ -349,7 +349,7 @@ func (s *story) destroy(ctx context.Context) error {
 		return err
 	}
 	if _, err := s.c.KeyVault(ctx, s.keyVault.ARMID()); !client.IsNotFound(err) {
-		return fmt.Errorf("the key vault is still there: %v", err)
+		return errors.Join(errors.New("the key vault is still there"), err)
 	}
 	s.fact("nothing is left but the recovery points")
 	return nil

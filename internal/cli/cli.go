@@ -120,7 +120,7 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) int {
 		}
 		printError(cmd, err)
 		if outputOf(cmd) != formatJSON {
-			fmt.Fprintf(cmd.ErrOrStderr(), "\nSee: %s --help\n", cmd.CommandPath())
+			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "\nSee: %s --help\n", cmd.CommandPath())
 		}
 		return exitUsage
 	}

@@ -89,7 +89,7 @@ func readFile(cmd *cobra.Command, name string) ([]byte, error) {
 		if err != nil {
 			return nil, UsageError(err)
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		in = f
 	}
 	data, err := io.ReadAll(io.LimitReader(in, maxInput+1))

@@ -38,15 +38,15 @@ func printError(cmd *cobra.Command, err error) {
 	}
 	w := cmd.ErrOrStderr()
 	if !ok {
-		fmt.Fprintf(w, "Error: %v\n", err)
+		_, _ = fmt.Fprintf(w, "Error: %v\n", err)
 		return
 	}
-	fmt.Fprintf(w, "Error: %s\n%s\n", e.Code, e.Message)
+	_, _ = fmt.Fprintf(w, "Error: %s\n%s\n", e.Code, e.Message)
 	for _, d := range e.Details {
-		fmt.Fprintf(w, "  %s\n", strings.TrimSuffix(d.Error(), ": "))
+		_, _ = fmt.Fprintf(w, "  %s\n", strings.TrimSuffix(d.Error(), ": "))
 	}
 	if e.Advice != "" {
-		fmt.Fprintf(w, "Recommended action: %s\n", e.Advice)
+		_, _ = fmt.Fprintf(w, "Recommended action: %s\n", e.Advice)
 	}
 }
 
@@ -78,7 +78,7 @@ func table[T any](c *call, all []T, raw func(T) any, columns []column[T]) error 
 		for i, col := range columns {
 			cells[i] = cell(col)
 		}
-		fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t "))
+		_, _ = fmt.Fprintln(w, strings.TrimRight(strings.Join(cells, "\t"), "\t "))
 	}
 	row(func(col column[T]) string { return strings.ToUpper(col.title) })
 	for _, item := range all {
@@ -95,7 +95,7 @@ func details[T any](c *call, item T, raw func(T) any, columns []column[T]) error
 	w := tabwriter.NewWriter(c.cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 	for _, col := range columns {
 		if value := col.value(item); value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", col.title, value)
+			_, _ = fmt.Fprintf(w, "%s\t%s\n", col.title, value)
 		}
 	}
 	return w.Flush()
@@ -127,7 +127,7 @@ func idColumn[P any]() column[client.Resource[P]] {
 // done tells, to people only, that something without a result has happened.
 func (c *call) done(format string, args ...any) {
 	if outputOf(c.cmd) == formatTable {
-		fmt.Fprintf(c.cmd.OutOrStdout(), format+"\n", args...)
+		_, _ = fmt.Fprintf(c.cmd.OutOrStdout(), format+"\n", args...)
 	}
 }
 

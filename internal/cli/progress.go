@@ -43,7 +43,7 @@ func progressOn(w io.Writer) (watch func(client.Job), stop func()) {
 		})
 		if err == nil && string(line) != last {
 			last = string(line)
-			fmt.Fprintln(w, last)
+			_, _ = fmt.Fprintln(w, last)
 		}
 	}, func() {}
 }

@@ -188,7 +188,7 @@ func exchange(ctx context.Context, p runtime.Pipeline, method, address string, b
 
 // decode reads the JSON of an answer into out; out nil, or an empty answer, reads nothing.
 func decode(resp *http.Response, out any) error {
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if out == nil {
 		return nil
 	}
@@ -214,6 +214,7 @@ func (c *Client) get(ctx context.Context, path, version string, query url.Values
 	if err != nil {
 		return err
 	}
+	defer func() { _ = resp.Body.Close() }()
 	return decode(resp, out)
 }
 
@@ -223,6 +224,7 @@ func (c *Client) do(ctx context.Context, method, path, version string, body, out
 	if err != nil {
 		return err
 	}
+	defer func() { _ = resp.Body.Close() }()
 	last, err := c.follow(ctx, resp, "")
 	if err != nil || out == nil || len(last) == 0 {
 		return err
@@ -244,7 +246,7 @@ func (c *Client) follow(ctx context.Context, resp *http.Response, final runtime.
 		if err := pause(ctx, delay); err != nil {
 			return nil, err
 		}
-		if _, err := poller.Poll(ctx); err != nil {
+		if _, err := poller.Poll(ctx); err != nil { //nolint:bodyclose // the pipeline has read the body whole
 			return nil, translate(err)
 		}
 	}

@@ -37,7 +37,7 @@ func (c *Client) dataBytes(ctx context.Context, address string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("read blob: %w", err)
@@ -85,7 +85,7 @@ func (c *Client) challenge(ctx context.Context, method string, u *url.URL) (stri
 	if err != nil {
 		return "", translate(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusUnauthorized {
 		return "", errorOf(resp)
 	}
