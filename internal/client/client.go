@@ -186,8 +186,13 @@ func exchange(ctx context.Context, p runtime.Pipeline, method, address string, b
 	return resp, nil
 }
 
-// decode reads the JSON of an answer into out; out nil, or an empty answer, reads nothing.
-func decode(resp *http.Response, out any) error {
+// fetch sends one request and reads the JSON of the answer into out; out nil, or an empty answer, reads
+// nothing.
+func fetch(ctx context.Context, p runtime.Pipeline, method, address string, body, out any) error {
+	resp, err := exchange(ctx, p, method, address, body)
+	if err != nil {
+		return err
+	}
 	defer func() { _ = resp.Body.Close() }()
 	if out == nil {
 		return nil
@@ -210,12 +215,7 @@ func decode(resp *http.Response, out any) error {
 
 // get reads one resource or document.
 func (c *Client) get(ctx context.Context, path, version string, query url.Values, out any) error {
-	resp, err := exchange(ctx, c.armPipeline(), http.MethodGet, c.armURL(path, version, query), nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return decode(resp, out)
+	return fetch(ctx, c.armPipeline(), http.MethodGet, c.armURL(path, version, query), nil, out)
 }
 
 // do sends a change and follows it until it is done; out receives the resource, or the last answer.
@@ -273,15 +273,11 @@ func pause(ctx context.Context, d time.Duration) error {
 func list[T any](ctx context.Context, c *Client, p runtime.Pipeline, address string) ([]T, error) {
 	all := []T{}
 	for address != "" {
-		resp, err := exchange(ctx, p, http.MethodGet, address, nil)
-		if err != nil {
-			return nil, err
-		}
 		var page struct {
 			Value    []T    `json:"value"`
 			NextLink string `json:"nextLink"`
 		}
-		if err := decode(resp, &page); err != nil {
+		if err := fetch(ctx, p, http.MethodGet, address, nil, &page); err != nil {
 			return nil, err
 		}
 		all = append(all, page.Value...)

@@ -19,11 +19,7 @@ func (c *Client) data(ctx context.Context, method, address string, body, out any
 	if err != nil {
 		return err
 	}
-	resp, err := exchange(ctx, p, method, address, body)
-	if err != nil {
-		return err
-	}
-	return decode(resp, out)
+	return fetch(ctx, p, method, address, body, out)
 }
 
 // dataBytes reads a blob.

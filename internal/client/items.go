@@ -148,6 +148,7 @@ func (c *Client) startJob(ctx context.Context, path string, body any) (string, e
 	if err != nil {
 		return "", err
 	}
+	defer func() { _ = resp.Body.Close() }()
 	status, err := c.follow(ctx, resp, runtime.FinalStateViaAzureAsyncOp)
 	if err != nil {
 		return "", err
