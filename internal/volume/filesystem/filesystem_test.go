@@ -31,6 +31,7 @@ var made = []struct {
 	{"ext4", 4 * mib, filesystem.FileSystem{Type: "ext4", UUID: "bd1481a1-85ec-4da7-ab53-4bfc99356a44", Label: "lbl-ext4", Size: 4 * mib}},
 	{"ext4-1k", 4 * mib, filesystem.FileSystem{Type: "ext4", UUID: "c5079828-9d8f-4773-afd5-6a4a498c8c8f", Size: 4 * mib}},
 	{"ext4-big", 3 * tib, filesystem.FileSystem{Type: "ext4", UUID: "49cc5ef9-0d8d-49bd-9b5c-7b2e9108bf22", Size: 3 * tib}},
+	{"ext4-bigalloc", 64 * mib, filesystem.FileSystem{Type: "ext4", UUID: "fedc3b4b-adff-41b4-800d-985c3c467224", Size: 64 * mib}},
 	{"xfs", 300 * mib, filesystem.FileSystem{Type: "xfs", UUID: "751789fb-bf04-428e-af20-521ec1bbfc5a", Label: "kluisxfs", Size: 300 * mib}},
 	{"xfs4k", 300 * mib, filesystem.FileSystem{Type: "xfs", UUID: "c29e4c5a-76c3-4d93-a499-aa5789b417bb", Size: 300 * mib}},
 	{"xfsv4", 300 * mib, filesystem.FileSystem{Type: "xfs", UUID: "04a83e45-5794-4662-8a1c-c365ec8e87b2", Size: 300 * mib}},

@@ -19,6 +19,7 @@ const (
 	extIncompatOf3    = 0x2 | 0x4 | 0x10 // filetype, recover, meta_bg: all that ext3 knows
 	extIncompat64Bit  = 0x80
 	extROCompatOf3    = 0x1 | 0x2 | 0x4 // sparse_super, large_file, btree_dir
+	extROBigalloc     = 0x200
 	extROMetadataCsum = 0x400
 )
 
@@ -51,8 +52,10 @@ func probeExt(r *reader) (FileSystem, error) {
 		return damage(fmt.Sprintf("blocks of 2^%d bytes", uint64(logBlock)+10))
 	case blocks == 0 || blocks >= 1<<46:
 		return damage(fmt.Sprintf("%d blocks", blocks))
-	case perGroup == 0 || uint64(perGroup) > 8<<(10+logBlock) || inodes == 0 || le.Uint32(b) == 0:
+	case perGroup == 0 || inodes == 0:
 		return damage("it has groups without blocks or inodes")
+	case uint64(perGroup) > 8<<(10+logBlock) && ro&extROBigalloc == 0: // a bitmap is one block long
+		return damage(fmt.Sprintf("%d blocks in a group", perGroup))
 	case uint64(le.Uint32(b[0x14:])) > blocks:
 		return damage("its first block is beyond its last")
 	}
