@@ -23,7 +23,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -49,7 +48,6 @@ const (
 	versionBackup      = "2024-04-01"
 	versionStorage     = "2023-01-01"
 	versionBlobs       = "2023-11-03"
-	maxAnswer          = 64 << 20
 	firstPoll          = 100 * time.Millisecond
 	slowestPoll        = time.Second
 	moduleName, module = "kluis", "v1"
@@ -197,12 +195,9 @@ func fetch(ctx context.Context, p runtime.Pipeline, method, address string, body
 	if out == nil {
 		return nil
 	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	data, err := runtime.Payload(resp)
 	if err != nil {
 		return fmt.Errorf("read answer: %w", err)
-	}
-	if len(data) > maxAnswer {
-		return fmt.Errorf("read answer: longer than %d bytes", maxAnswer)
 	}
 	if len(data) == 0 {
 		return nil

@@ -328,6 +328,14 @@ func TestServerThatIsAway(t *testing.T) {
 	}
 }
 
+func TestAnswerThatIsTooLong(t *testing.T) {
+	a := clienttest.New(t)
+	a.On("GET /subscriptions/"+clienttest.Subscription+"/resourceGroups", http.StatusOK, `{"value":[]}`+strings.Repeat(" ", 16<<20))
+	if _, err := a.Client().Groups(t.Context()); err == nil {
+		t.Error("an answer of more than 16 MiB was read")
+	}
+}
+
 func TestObjectID(t *testing.T) {
 	c := clienttest.New(t).Client()
 	if id, err := c.ObjectID(t.Context()); err != nil || id != clienttest.ObjectID {

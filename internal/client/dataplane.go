@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -34,12 +33,9 @@ func (c *Client) dataBytes(ctx context.Context, address string) ([]byte, error) 
 		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	data, err := runtime.Payload(resp)
 	if err != nil {
 		return nil, fmt.Errorf("read blob: %w", err)
-	}
-	if len(data) > maxAnswer {
-		return nil, fmt.Errorf("read blob: longer than %d bytes", maxAnswer)
 	}
 	return data, nil
 }

@@ -12,16 +12,31 @@ import (
 	"time"
 )
 
+// maxAnswer bounds what is read of one answer: azcore keeps it whole in memory.
+const maxAnswer = 16 << 20
+
+// transport carries requests for azcore.
+type transport struct{ http *http.Client }
+
+// Do sends a request. Reading more than maxAnswer of the answer is an error.
+func (t transport) Do(req *http.Request) (*http.Response, error) {
+	resp, err := t.http.Do(req)
+	if err == nil {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, maxAnswer)
+	}
+	return resp, err
+}
+
 // newTransport trusts the server's own certificate authority and nobody else's, and dials the server's
 // address for every name under its domain. It uses no proxy.
-func newTransport(endpoint *url.URL, caFile string) (*http.Client, error) {
+func newTransport(endpoint *url.URL, caFile string) (transport, error) {
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
-		return nil, fmt.Errorf("read the server's certificate authority: %w", err)
+		return transport{}, fmt.Errorf("read the server's certificate authority: %w", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read the server's certificate authority: %s holds no certificate", caFile)
+		return transport{}, fmt.Errorf("read the server's certificate authority: %s holds no certificate", caFile)
 	}
 	port := endpoint.Port()
 	if port == "" {
@@ -29,7 +44,7 @@ func newTransport(endpoint *url.URL, caFile string) (*http.Client, error) {
 	}
 	server := net.JoinHostPort(endpoint.Hostname(), port)
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
-	return &http.Client{
+	return transport{&http.Client{
 		Transport: &http.Transport{
 			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2:   true,
@@ -45,5 +60,5 @@ func newTransport(endpoint *url.URL, caFile string) (*http.Client, error) {
 		},
 		// A redirect would carry the request, and perhaps the token, to a place nobody asked for.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}, nil
+	}}, nil
 }
