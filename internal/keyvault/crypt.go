@@ -135,7 +135,7 @@ func rsaEncrypt(key *rsa.PublicKey, algorithm string, plain secret.Bytes) ([]byt
 	if h := oaepHash(algorithm); h != nil {
 		return rsa.EncryptOAEP(h, rand.Reader, key, plain.Reveal(), nil)
 	}
-	return rsa.EncryptPKCS1v15(rand.Reader, key, plain.Reveal())
+	return rsa.EncryptPKCS1v15(rand.Reader, key, plain.Reveal()) //nolint:staticcheck // what clients ask for by the name RSA1_5
 }
 
 // rsaDecrypt fails with one error whatever is wrong: a caller must not learn which step it was.
@@ -145,7 +145,7 @@ func rsaDecrypt(key *rsa.PrivateKey, algorithm string, value []byte) (secret.Byt
 	if h := oaepHash(algorithm); h != nil {
 		plain, err = rsa.DecryptOAEP(h, nil, key, value, nil)
 	} else {
-		plain, err = rsa.DecryptPKCS1v15(nil, key, value)
+		plain, err = rsa.DecryptPKCS1v15(nil, key, value) //nolint:staticcheck // who may call this may unwrap anything anyway
 	}
 	if err != nil {
 		return secret.Bytes{}, ErrUnwrap

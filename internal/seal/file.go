@@ -152,7 +152,7 @@ func readBounded(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return nil, err
@@ -174,7 +174,7 @@ func createFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(unfinished)
+	defer func() { _ = os.Remove(unfinished) }() // the linked file stays
 	_, err = f.Write(data)
 	if err == nil {
 		err = f.Sync()
@@ -196,6 +196,6 @@ func syncFolder(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	return d.Sync()
 }

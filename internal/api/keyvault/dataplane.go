@@ -122,7 +122,7 @@ func (d *dataPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var err error
 	defer func() {
 		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
+			if e, ok := p.(error); ok && errors.Is(e, http.ErrAbortHandler) {
 				panic(p)
 			}
 			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
@@ -163,7 +163,7 @@ func (d *dataPlane) serve(w http.ResponseWriter, x *request) (operation string, 
 	if err != nil {
 		return "", nil, err
 	}
-	x.Request = x.Request.WithContext(ctx)
+	x.Request = x.WithContext(ctx)
 	if x.query, err = url.ParseQuery(x.URL.RawQuery); err != nil {
 		return "", nil, badParameter("the query string", "it is not well-formed")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/base64"
 	"math/big"
 	"net/http"
@@ -83,11 +84,11 @@ func TestImportedKeyUnwrapsWhatItsOwnerWrapped(t *testing.T) {
 	if strings.Contains(got.raw, `"d"`) || strings.Contains(got.raw, jwk["d"].(string)) {
 		t.Error("the answer shows the private key")
 	}
-	wrapped, err := rsa.EncryptPKCS1v15(rand.Reader, &key.PublicKey, []byte("bek"))
+	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &key.PublicKey, []byte("bek"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want(t, s.data("POST", "kv-one", "/keys/mine//unwrapkey", map[string]any{"alg": "RSA1_5", "value": b64(wrapped)}), 200, "value", b64([]byte("bek")))
+	want(t, s.data("POST", "kv-one", "/keys/mine//unwrapkey", map[string]any{"alg": "RSA-OAEP-256", "value": b64(wrapped)}), 200, "value", b64([]byte("bek")))
 
 	for name, change := range map[string]map[string]any{
 		"q of another key": {"q": b64(key.Primes[0].Bytes())}, "no d": {"d": nil}, "n too short": {"n": "AQAB"}, "n too long": {"n": strings.Repeat("A", 2000)},
