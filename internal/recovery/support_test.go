@@ -247,3 +247,5 @@ func stat(t testing.TB, b objects.Bucket, prefix string) (n int, bytes int64) {
 }
 
 type iterExtents = iter.Seq2[recovery.Extent, error]
+
+type iterObjects = iter.Seq2[objects.Object, error]

@@ -20,7 +20,9 @@ import (
 
 const (
 	// MaxPoint bounds a stored point.
-	MaxPoint = 4 << 20
+	MaxPoint = 1 << 20
+	// MaxItems bounds the disks of a point, and its attachments.
+	MaxItems = 256
 	// MaxDisk bounds the size of a disk.
 	MaxDisk = 1 << 50
 	// MinChunk and chunk.MaxSize bound the chunk size of a disk, which is a power of two.
@@ -150,6 +152,9 @@ func (p *Point) Check() error {
 		}
 		seen[kind+name] = true
 		return nil
+	}
+	if len(p.Disks) > MaxItems || len(p.Attachments) > MaxItems {
+		return fmt.Errorf("%d disks and %d attachments: at most %d each are allowed", len(p.Disks), len(p.Attachments), MaxItems)
 	}
 	for _, d := range p.Disks {
 		if err := name("disk", d.Name); err != nil {

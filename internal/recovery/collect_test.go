@@ -1,0 +1,322 @@
+package recovery_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kluis/internal/objects"
+	"kluis/internal/objects/objectstest"
+	"kluis/internal/recovery"
+)
+
+const day = 24 * time.Hour
+
+func TestDeleteAndCollect(t *testing.T) {
+	b, c := newBucket(t), newClock()
+	s := create(t, b, options(c))
+	one, two := noise(1, 5*mib), noise(2, 3*mib)
+	backup(t, s, "1", &image{data: one}, recovery.DiskOptions{})
+	backup(t, s, "2", &image{data: two}, recovery.DiskOptions{})
+	if err := s.Delete(t.Context(), "none"); !errors.Is(err, recovery.ErrNoPoint) {
+		t.Errorf("Delete of nothing: %v", err)
+	}
+	c.advance(3 * day)
+	if err := s.Delete(t.Context(), "1"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Point(t.Context(), "1"); !errors.Is(err, recovery.ErrNoPoint) {
+		t.Errorf("a deleted point: %v", err)
+	}
+	if err := s.Delete(t.Context(), "1"); !errors.Is(err, recovery.ErrNoPoint) {
+		t.Errorf("Delete twice: %v", err)
+	}
+	c.advance(day / 2)
+	if got, err := s.Collect(t.Context()); err != nil || got != (recovery.Collected{}) {
+		t.Errorf("within the grace period: %+v, %v", got, err)
+	}
+	_, before := stat(t, b, "packs/")
+	c.advance(day)
+	got, err := s.Collect(t.Context())
+	if err != nil || got.Points != 1 || got.Packs < 5 || got.Bytes < 5*mib {
+		t.Errorf("after it: %+v, %v", got, err)
+	}
+	if _, after := stat(t, b, "packs/"); before-after != got.Bytes {
+		t.Errorf("packs shrank by %d bytes, not %d", before-after, got.Bytes)
+	}
+	wantRestored(t, s, "2", two)
+	// What was collected is not taken for stored.
+	if _, counters := backup(t, s, "1", &image{data: one}, recovery.DiskOptions{}); counters.New != 5*mib {
+		t.Errorf("backup after collecting: %+v", counters)
+	}
+	wantRestored(t, open(t, b, options(c)), "1", one)
+}
+
+func TestCollectSparesUnfinishedWork(t *testing.T) {
+	b, c := newBucket(t), newClock()
+	s := create(t, b, options(c))
+	w, err := s.Begin(t.Context(), "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := noise(1, 4*mib)
+	if _, err := w.WriteDisk(t.Context(), "os", &image{data: data}, recovery.DiskOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(3 * day)
+	if got, err := s.Collect(t.Context()); err != nil || got.Packs != 0 {
+		t.Errorf("while the writer is open: %+v, %v", got, err)
+	}
+	w.Abort()
+	if got, err := s.Collect(t.Context()); err != nil || got.Packs < 4 {
+		t.Errorf("after its end: %+v, %v", got, err)
+	}
+	// Killed instead of aborted, it is spared for a day.
+	w, err = s.Begin(t.Context(), "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteDisk(t.Context(), "os", &image{data: data}, recovery.DiskOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, b, options(c))
+	if got, err := s.Collect(t.Context()); err != nil || got.Packs != 0 {
+		t.Errorf("young packs: %+v, %v", got, err)
+	}
+	c.advance(2 * day)
+	if got, err := s.Collect(t.Context()); err != nil || got.Packs < 4 {
+		t.Errorf("old packs: %+v, %v", got, err)
+	}
+}
+
+// hooked calls a function before a List.
+type hooked struct {
+	objects.Bucket
+	prefix string
+	hook   func()
+}
+
+func (h *hooked) List(ctx context.Context, prefix string) iterObjects {
+	if prefix == h.prefix && h.hook != nil {
+		hook := h.hook
+		h.hook = nil
+		hook()
+	}
+	return h.Bucket.List(ctx, prefix)
+}
+
+// The test that others failed: chunks that nothing needs are about to be collected, and a backup finds that
+// it can use them.
+func TestCollectAgainstDedupInFlight(t *testing.T) {
+	for _, when := range []string{"packs/", "points/", "trash/"} {
+		for _, commits := range []string{"inside", "after"} {
+			t.Run(when+commits, func(t *testing.T) {
+				c := newClock()
+				b := &hooked{Bucket: objectstest.NewMemory(), prefix: when}
+				s := create(t, b, options(c))
+				data := noise(1, 4*mib)
+				backup(t, s, "old", &image{data: data}, recovery.DiskOptions{})
+				if err := s.Delete(t.Context(), "old"); err != nil {
+					t.Fatal(err)
+				}
+				c.advance(3 * day)
+
+				w, err := s.Begin(t.Context(), "new")
+				if err != nil {
+					t.Fatal(err)
+				}
+				write := func() {
+					if got, err := w.WriteDisk(t.Context(), "os", &image{data: data}, recovery.DiskOptions{}); err != nil || got.New != 0 {
+						t.Errorf("%+v, %v", got, err)
+					}
+				}
+				commit := func() {
+					if _, err := w.Commit(t.Context(), nil); err != nil {
+						t.Error(err)
+					}
+				}
+				b.hook = func() {
+					write()
+					if commits == "inside" {
+						commit()
+					}
+				}
+				if _, err := s.Collect(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if commits == "after" {
+					commit()
+				}
+				wantRestored(t, open(t, b, options(c)), "new", data)
+			})
+		}
+	}
+}
+
+func TestParentThatIsDeleted(t *testing.T) {
+	c := newClock()
+	b := objectstest.NewMemory()
+	s := create(t, b, options(c))
+	data := noise(1, 70*mib)
+	backup(t, s, "1", &image{data: data}, recovery.DiskOptions{})
+	backup(t, s, "2", &image{data: data}, recovery.DiskOptions{Parent: disk(t, s, "1")})
+	parent := disk(t, s, "1")
+
+	// While it is in use, nothing that the child shares with it goes.
+	w, err := s.Begin(t.Context(), "3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := bytes.Clone(data)
+	changed := change(next, 7, 1)
+	if _, err := w.WriteDisk(t.Context(), "os", &image{data: next, extents: changed}, recovery.DiskOptions{Parent: parent, Changed: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"1", "2"} {
+		if err := s.Delete(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.advance(3 * day)
+	if _, err := s.Collect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	wantRestored(t, s, "3", next)
+
+	// After it is deleted, it is no parent any more.
+	_, _, err = tryBackup(s, "4", &image{data: next, extents: changed}, recovery.DiskOptions{Parent: parent, Changed: true})
+	if !errors.Is(err, recovery.ErrNoPoint) {
+		t.Errorf("changed extents against a deleted parent: %v", err)
+	}
+	backup(t, s, "4", &image{data: next}, recovery.DiskOptions{Parent: parent})
+	wantRestored(t, s, "4", next)
+}
+
+func TestCollectRefusesWhenAPointIsDamaged(t *testing.T) {
+	c := newClock()
+	b := objectstest.NewMemory()
+	s := create(t, b, options(c))
+	backup(t, s, "1", &image{data: noise(1, mib)}, recovery.DiskOptions{})
+	backup(t, s, "2", &image{data: noise(2, mib)}, recovery.DiskOptions{})
+	if err := s.Delete(t.Context(), "2"); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(3 * day)
+	for o, err := range b.List(t.Context(), "points/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.Replace(o.Name, []byte("rubbish"))
+	}
+	n, _ := stat(t, b, "packs/")
+	if got, err := s.Collect(t.Context()); err == nil || got.Packs != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if after, _ := stat(t, b, "packs/"); after != n {
+		t.Errorf("%d packs became %d", n, after)
+	}
+}
+
+// Everything at the same time, on a folder.
+func TestConcurrently(t *testing.T) {
+	b, c := newBucket(t), newClock()
+	o := options(c)
+	o.Grace = time.Second
+	s := create(t, b, o)
+	base := mixed(1, 6*mib)
+	backup(t, s, "base", &image{data: base}, recovery.DiskOptions{})
+	var writers, others sync.WaitGroup
+	for n := range 3 {
+		writers.Go(func() {
+			parent := disk(t, s, "base")
+			for i := range 4 {
+				id := fmt.Sprintf("%d-%d", n, i)
+				data := bytes.Clone(base)
+				copy(data[n*mib:], noise(uint64(i), mib)) // the same in some writers
+				if _, _, err := tryBackup(s, id, &image{data: data}, recovery.DiskOptions{Parent: parent}); err != nil {
+					t.Error(err)
+					return
+				}
+				wantRestored(t, s, id, data)
+				if i%2 == 1 {
+					if err := s.Delete(t.Context(), fmt.Sprintf("%d-%d", n, i-1)); err != nil {
+						t.Error(err)
+					}
+				}
+				c.advance(2 * time.Second)
+			}
+		})
+	}
+	stop := make(chan struct{})
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if _, err := s.Collect(t.Context()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	others.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				wantRestored(t, s, "base", base)
+			}
+		}
+	})
+	writers.Wait()
+	close(stop)
+	others.Wait()
+	report, err := s.Check(t.Context(), true, nil)
+	if err != nil || len(report.Damage) != 0 || report.Points != 7 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func TestDocuments(t *testing.T) {
+	b := newBucket(t)
+	s := create(t, b, options(newClock()))
+	if _, err := recovery.ReadDocument(t.Context(), b, "key.age"); !errors.Is(err, objects.ErrNotExist) {
+		t.Errorf("nothing: %v", err)
+	}
+	for _, content := range []string{"first", "", "third"} {
+		if err := s.PutDocument(t.Context(), "key.age", []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.PutDocument(t.Context(), "key", []byte("other")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := recovery.ReadDocument(t.Context(), b, "key.age"); err != nil || string(got) != content {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	if n, _ := stat(t, b, "documents/"); n != 2 {
+		t.Errorf("%d objects for two documents", n)
+	}
+	for _, name := range []string{"", ".", "../x", "a/b", "A"} {
+		if err := s.PutDocument(t.Context(), name, nil); err == nil {
+			t.Errorf("took the name %q", name)
+		}
+	}
+	if err := s.PutDocument(t.Context(), "big", []byte(strings.Repeat("x", mib+1))); err == nil {
+		t.Error("took more than 1 MiB")
+	}
+}
