@@ -86,10 +86,6 @@ func (p *filterParser) value() (string, bool) {
 }
 
 func isFilterName(s string) bool {
-	for _, r := range s {
-		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '/' || r == '.') {
-			return false
-		}
-	}
-	return s != ""
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_/."
+	return s != "" && strings.Trim(s, letters) == ""
 }

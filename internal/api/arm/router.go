@@ -312,7 +312,7 @@ func (x *exchange) challenge(err error) string {
 // the client gets a clean 500.
 func (x *exchange) end() {
 	if p := recover(); p != nil {
-		if p == http.ErrAbortHandler {
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p)
 		}
 		x.fail(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))

@@ -414,7 +414,8 @@ func TestAbortStaysAnAbort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if p := recover(); p != http.ErrAbortHandler {
+		p := recover()
+		if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 			t.Errorf("recovered %v", p)
 		}
 	}()
