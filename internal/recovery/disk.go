@@ -250,7 +250,7 @@ func (d *Disk) Extents(ctx context.Context) iter.Seq2[Extent, error] {
 			return nil
 		}})
 		switch {
-		case err == errStop:
+		case errors.Is(err, errStop):
 		case err != nil:
 			yield(Extent{}, err)
 		case e.Length > 0:

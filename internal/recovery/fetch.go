@@ -2,9 +2,10 @@ package recovery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
+
+	"golang.org/x/sync/errgroup"
 
 	"kluis/internal/objects"
 	"kluis/internal/recovery/chunk"
@@ -256,14 +257,21 @@ func (s *Store) refreshIndex(ctx context.Context) error {
 	s.mu.Lock()
 	missing = slices.DeleteFunc(missing, func(f found) bool { return s.index.Has(f.id) })
 	s.mu.Unlock()
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
 	for _, f := range missing {
-		footer, err := s.readFooter(ctx, f.id, f.size)
-		if errors.Is(err, objects.ErrNotExist) || errors.Is(err, chunk.ErrDamaged) || errors.Is(err, objects.ErrTruncated) {
-			continue
-		} else if err != nil {
-			return fmt.Errorf("read footer of %s: %w", f.id.Name(), err)
-		}
-		s.addPack(f.id, f.size, footer.Entries)
+		group.Go(func() error {
+			footer, err := s.readFooter(groupCtx, f.id, f.size)
+			if err == nil {
+				s.addPack(f.id, f.size, footer.Entries)
+			} else if !isDamage(err) {
+				return fmt.Errorf("read footer of %s: %w", f.id.Name(), err)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	s.indexed = true

@@ -162,7 +162,7 @@ func (m *model) check(t *rapid.T) {
 		}
 		off := len(want) / 3
 		part := make([]byte, min(100*kib, len(want)-off))
-		if _, err := d.ReadAt(part, int64(off)); err != nil && err != io.EOF || !bytes.Equal(part, want[off:off+len(part)]) {
+		if _, err := d.ReadAt(part, int64(off)); err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(part, want[off:off+len(part)]) {
 			t.Fatalf("read %s: %v, or bytes differ", p.ID, err)
 		}
 	}

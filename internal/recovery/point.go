@@ -184,14 +184,15 @@ func (s *Store) readAttachment(ctx context.Context, point string, a manifest.Att
 	return content, nil
 }
 
+const pointIDBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+
 // validPointID tells whether id can be the id of a point: 1 to 64 of A-Z a-z 0-9 . _ -
 func validPointID(id string) bool {
 	if id == "" || len(id) > 64 {
 		return false
 	}
 	for i := range len(id) {
-		c := id[i]
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-') {
+		if !strings.ContainsRune(pointIDBytes, rune(id[i])) {
 			return false
 		}
 	}

@@ -25,14 +25,13 @@
 package recovery
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"syscall"
 	"time"
-
-	"context"
 
 	"kluis/internal/objects"
 	"kluis/internal/recovery/chunk"

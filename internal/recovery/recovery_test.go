@@ -58,7 +58,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("ReadAt(%d bytes, %d) = %d, %v, or bytes differ", r.n, r.off, n, err)
 		}
 	}
-	if n, err := d.ReadAt(make([]byte, 10), int64(len(data))-4); n != 4 || err != io.EOF {
+	if n, err := d.ReadAt(make([]byte, 10), int64(len(data))-4); n != 4 || !errors.Is(err, io.EOF) {
 		t.Errorf("ReadAt over the end = %d, %v", n, err)
 	}
 	if _, err := d.ReadAt(make([]byte, 1), -1); err == nil {
@@ -166,7 +166,7 @@ func TestReadBackBeforeCommit(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := make([]byte, len(data))
-			if n, err := d.ReadAt(got, 0); n != len(data) || err != nil && err != io.EOF || !bytes.Equal(got, data) {
+			if n, err := d.ReadAt(got, 0); n != len(data) || err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(got, data) {
 				t.Errorf("disk %s: %d bytes, %v", name, n, err)
 			}
 		}

@@ -116,7 +116,7 @@ func readEverything(t *testing.T, b objects.Bucket, o recovery.Options, want []b
 			t.Fatal("restored wrong bytes")
 		}
 		read := make([]byte, len(want))
-		if _, err := d.ReadAt(read, 0); err != nil && err != io.EOF {
+		if _, err := d.ReadAt(read, 0); err != nil && !errors.Is(err, io.EOF) {
 			t.Fatalf("Restore works, ReadAt does not: %v", err)
 		}
 		if !bytes.Equal(read, want) {

@@ -228,7 +228,7 @@ func readRange(ctx context.Context, b objects.Bucket, name string, off int64, ds
 		return err
 	}
 	_, err = io.ReadFull(r, dst)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = objects.ErrTruncated
 	}
 	if err := errors.Join(err, r.Close()); err != nil {

@@ -52,7 +52,7 @@ func (m *Memory) Put(ctx context.Context, name string, size int64, r io.Reader) 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if _, err := io.CopyN(&content, r, 64<<10); err == io.EOF {
+		if _, err := io.CopyN(&content, r, 64<<10); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return err

@@ -98,7 +98,7 @@ func TestIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := []byte("the same")
-	if h.ID(Data, plain) != h.ID(Data, plain) {
+	if first, again := h.ID(Data, plain), h.ID(Data, bytes.Clone(plain)); first != again {
 		t.Error("one chunk, two ids")
 	}
 	if h.ID(Data, plain) == h.ID(Node, plain) || h.ID(Data, plain) == h.ID(Data, plain[1:]) {
