@@ -27,12 +27,12 @@ func TestIncrementWithChangedExtents(t *testing.T) {
 	o := options(newClock())
 	o.PackSize = 16 * mib
 	s := create(t, b, o)
-	first := noise(1, 200*mib) // four leaves
+	first := noise(1, 130*mib) // three leaves
 	backup(t, s, "1", &image{data: first}, recovery.DiskOptions{})
 	_, before := stat(t, b, "")
 
 	second := bytes.Clone(first)
-	changed := change(second, 100, 0, 1, 500, 1023, 1024, 2000, 3199)
+	changed := change(second, 100, 0, 1, 500, 1023, 1024, 2000, 2079)
 	changed[2].Offset, changed[2].Length = 500*cs+10*kib, 4*kib // widened to its chunk
 	_, c := backup(t, s, "2", &image{data: second, extents: changed}, recovery.DiskOptions{Parent: disk(t, s, "1"), Changed: true})
 	if c.Read != 7*cs || c.New != 7*cs || c.Zero != 0 || c.Reused != c.Size-7*cs {
