@@ -1,0 +1,54 @@
+package resources
+
+import (
+	"kluis/internal/armid"
+	"kluis/internal/problem"
+)
+
+func subscriptionNotFound(id string) *problem.Error {
+	return problem.New(problem.NotFound, "SubscriptionNotFound", "The subscription '%.60s' could not be found.", id).
+		WithAdvice("Use the subscription of this server; admin.json and 'az account list' name it.")
+}
+
+func groupNotFound(name string) *problem.Error {
+	return problem.New(problem.NotFound, "ResourceGroupNotFound", "Resource group '%s' could not be found.", name).
+		WithTarget(name).WithAdvice("Create it: kluis group create %s --location LOCATION.", name)
+}
+
+func invalidGroupName(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidResourceGroup", "The name %.100q is not one for a resource group.", name).
+		WithAdvice("Use up to 90 letters, digits, hyphens, underscores, parentheses and dots, not ending in a dot.")
+}
+
+func groupElsewhere(g Group) *problem.Error {
+	return problem.New(problem.Conflict, "InvalidResourceGroupLocation",
+		"The resource group '%s' exists in location '%s'; its location cannot be changed.", g.Name, g.Location).
+		WithTarget(g.Name).WithAdvice("Use that location, or another name.")
+}
+
+func groupNotEmpty(name string, count int) *problem.Error {
+	return problem.New(problem.Conflict, "ResourceGroupDeletionBlocked",
+		"The resource group '%s' cannot be deleted: it holds %d resources.", name, count).
+		WithTarget(name).WithAdvice("Delete what is in it first; protected items and vaults are never deleted together with a group.")
+}
+
+func locationRequired(name string) *problem.Error {
+	return problem.New(problem.Invalid, "LocationRequired", "The location property is required for this definition.").
+		WithTarget(name).WithAdvice("Add a location, such as westeurope.")
+}
+
+func typeNotSupported(id armid.ID) *problem.Error {
+	return problem.New(problem.Unsupported, "ResourceTypeNotSupported", "Resources of type %s do not exist here.", id.Type()).
+		WithTarget(id.String()).WithAdvice("Leave the resource out; virtual machines run without it here.")
+}
+
+func notAnObject(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidRequestContent", "The body of %s is not a JSON object.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Send an object with location and properties.")
+}
+
+func documentNotFound(id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "ResourceNotFound", "The Resource '%s/%s' under resource group '%s' was not found.",
+		id.Type(), id.Name(), id.ResourceGroup).
+		WithTarget(id.String()).WithAdvice("Check resource group and name.")
+}
