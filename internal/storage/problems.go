@@ -1,0 +1,53 @@
+package storage
+
+import (
+	"kluis/internal/armid"
+	"kluis/internal/problem"
+)
+
+func accountNotFound(id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "StorageAccountNotFound", "The storage account '%.60s' was not found.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Check its name and resource group, or create it.")
+}
+
+func invalidAccountName(name string) *problem.Error {
+	return problem.New(problem.Invalid, "AccountNameInvalid", "%.60q is not a name for a storage account.", name).
+		WithAdvice("Use 3 to 24 lower-case letters and digits.")
+}
+
+func accountTaken(name string) *problem.Error {
+	return problem.New(problem.Conflict, "StorageAccountAlreadyTaken", "The storage account name %s is taken.", name).
+		WithAdvice("Choose another name: it is part of a host name and must be the only one.")
+}
+
+func locationRequired(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "LocationRequired", "The location property is required for this definition.").
+		WithTarget(id.String()).WithAdvice("Add a location, such as westeurope.")
+}
+
+func invalidContainerName(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidResourceName", "%.80q is not a name for a container.", name).
+		WithAdvice("Use 3 to 63 lower-case letters, digits and single hyphens.")
+}
+
+func containerExists(name string) *problem.Error {
+	return problem.New(problem.Conflict, "ContainerAlreadyExists", "The container %s already exists.", name).WithAdvice("Use it, or choose another name.")
+}
+
+func containerNotFound(name string) *problem.Error {
+	return problem.New(problem.NotFound, "ContainerNotFound", "The container %.80s does not exist.", name).WithAdvice("Create the container first.")
+}
+
+func blobNotFound(name string) *problem.Error {
+	return problem.New(problem.NotFound, "BlobNotFound", "The blob %.80s does not exist.", name).WithAdvice("List the container's blobs.")
+}
+
+func invalidBlobName(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidResourceName", "%.80q is not a name for a blob.", name).
+		WithAdvice("Use 1 to 1024 characters.")
+}
+
+func blobTooLarge(size int64) *problem.Error {
+	return problem.New(problem.TooLarge, "RequestBodyTooLarge", "The blob has %d bytes; at most %d are taken.", size, int64(MaxBlobSize)).
+		WithAdvice("Keep large files elsewhere; disks are restored as managed disks.")
+}
