@@ -1,0 +1,43 @@
+package deployment
+
+import (
+	"strings"
+
+	"kluis/internal/armid"
+	"kluis/internal/problem"
+)
+
+func invalidTemplate(id armid.ID, err error) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidTemplate", "Deployment template validation failed: %v.", err).
+		WithTarget(id.String()).WithAdvice("Correct the template or the parameters; nothing was created.")
+}
+
+func typeNotDeployable(id armid.ID, types []string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidTemplateDeployment", "The template has a resource of type %s (%s), which cannot be created here.", id.Type(), id.Name()).
+		WithTarget(id.String()).WithAdvice("Leave it out; these can be created: %s. Nothing was created.", strings.Join(types, ", "))
+}
+
+func modeNotSupported(mode string) *problem.Error {
+	return problem.New(problem.Unsupported, "InvalidDeploymentMode", "The deployment mode %.30q is not supported here.", mode).
+		WithAdvice("Use mode Incremental; nothing that the template does not name is ever deleted.")
+}
+
+func templateMissing() *problem.Error {
+	return problem.New(problem.Invalid, "InvalidDeployment", "The deployment has neither a template nor a templateLink.").
+		WithAdvice("Give one of the two.")
+}
+
+func templateTwice() *problem.Error {
+	return problem.New(problem.Invalid, "InvalidDeployment", "The deployment has both a template and a templateLink.").
+		WithAdvice("Give one of the two.")
+}
+
+func linkNotReadable(uri string, err error) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidContentLink", "The template at %.200q cannot be read.", uri).
+		WithAdvice("Give the URL of a blob of this server that you may read.").WithCause(err)
+}
+
+func deploymentNotFound(id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "DeploymentNotFound", "Deployment '%s' could not be found.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Check name and resource group.")
+}
