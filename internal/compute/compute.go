@@ -1,0 +1,395 @@
+// Package compute is the inventory of virtual machines and managed disks, as Azure documents.
+//
+// A managed disk is an image file. It comes in by import, which adopts the file where it lies: Kluis
+// reads it and never deletes it. Or it comes from a restore: then the file is Kluis's own and goes with
+// the disk resource. A virtual machine names its disks; a disk belongs to at most one machine, and one
+// that is attached cannot be deleted.
+//
+// Documents are kept as they were sent: what a client says about a VM that means nothing here is given
+// back, and is part of every recovery point. What is read from them is in VM and Disk (document.go).
+//
+// Methods check the caller's role. Those named Lookup…, Encryption, ImageOf and AdoptRestored do not:
+// they serve jobs of the backup service, which was asked by somebody whose role was checked then.
+package compute
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"kluis/internal/armid"
+	"kluis/internal/database"
+	"kluis/internal/fabric"
+)
+
+// The types of resources of this package.
+const (
+	VMType   = "Microsoft.Compute/virtualMachines"
+	DiskType = "Microsoft.Compute/disks"
+)
+
+// Authorizer decides whether the principal in ctx may do an action at a scope.
+type Authorizer interface {
+	Authorize(ctx context.Context, action string, scope armid.ID) error
+}
+
+// Groups knows the resource groups.
+type Groups interface {
+	GroupExists(ctx context.Context, name string) error
+}
+
+// Image is what an image file is.
+type Image struct {
+	Path   string // resolved
+	Format string // "raw", "qcow2", "vhd", "vhdx"
+	Size   int64  // what a VM sees, in bytes
+}
+
+// Images are the image files of the host.
+type Images interface {
+	// Inspect looks at a file below the allowed folders; else, or if it is no image, a *fabric.ImageError.
+	Inspect(ctx context.Context, path string) (Image, error)
+	// Remove deletes a restored image.
+	Remove(ctx context.Context, path string) error
+}
+
+// Options are the parts of a Service.
+type Options struct {
+	DB         *database.DB
+	Authorizer Authorizer
+	Groups     Groups
+	Images     Images
+	Now        func() time.Time
+	NewID      func() string
+}
+
+// Service keeps VMs and disks. It is safe for concurrent use.
+type Service struct{ o Options }
+
+// New returns the service.
+func New(o Options) *Service { return &Service{o} }
+
+// PutDisk imports an image file as a disk, or changes the settings of a disk that exists. The image of a
+// disk never changes.
+func (s *Service) PutDisk(ctx context.Context, d Disk) (_ Disk, created bool, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, DiskType+"/write", d.ID); err != nil {
+		return Disk{}, false, err
+	}
+	if err := d.check(); err != nil {
+		return Disk{}, false, err
+	}
+	if err := s.o.Groups.GroupExists(ctx, d.ID.ResourceGroup); err != nil {
+		return Disk{}, false, err
+	}
+	row := diskRow{Disk: d}
+	if old, err := s.diskRow(ctx, d.ID); err == nil {
+		if row, err = changed(old, d); err != nil {
+			return Disk{}, false, err
+		}
+	} else if !isNotFound(err) {
+		return Disk{}, false, err
+	} else if row.image, err = s.importImage(ctx, d); err != nil {
+		return Disk{}, false, err
+	} else {
+		created = true
+	}
+	row.settle(s.o.Now(), s.o.NewID())
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error { return putDisk(ctx, tx, row) })
+	if database.IsUnique(err) {
+		return Disk{}, false, imageTaken(d, row.image.Path)
+	}
+	return row.Disk, created, err
+}
+
+// changed is an existing disk with new settings.
+func changed(old diskRow, d Disk) (diskRow, error) {
+	source := d.Properties.CreationData.SourceURI
+	if was := old.Properties.CreationData.SourceURI; source != "" && source != was {
+		return diskRow{}, imageFixed(d, was)
+	}
+	if !strings.EqualFold(old.Location, d.Location) {
+		return diskRow{}, locationFixed(d.ID, old.Location)
+	}
+	image, vm, owned := old.image, old.vm, old.owned
+	d.Properties.UniqueID, d.Properties.TimeCreated = old.Properties.UniqueID, old.Properties.TimeCreated
+	d.Properties.CreationData = old.Properties.CreationData
+	return diskRow{Disk: d, image: image, vm: vm, owned: owned}, nil
+}
+
+func (s *Service) importImage(ctx context.Context, d Disk) (Image, error) {
+	if !strings.EqualFold(d.Properties.CreationData.CreateOption, "Import") {
+		return Image{}, createOptionNotSupported(d)
+	}
+	path, err := filePath(d.Properties.CreationData.SourceURI)
+	if err != nil {
+		return Image{}, invalidSource(d, err)
+	}
+	image, err := s.o.Images.Inspect(ctx, path)
+	if err != nil {
+		return Image{}, imageProblem(err)
+	}
+	return image, nil
+}
+
+// AdoptRestored makes a disk of an image that a restore has written. It takes location, tags, operating
+// system and encryption settings from the disk that was backed up.
+func (s *Service) AdoptRestored(ctx context.Context, id armid.ID, path string, size int64, from Disk) (Disk, error) {
+	d := from.as(id)
+	d.Properties.CreationData = CreationData{CreateOption: "Restore", SourceURI: fileURI(path)}
+	d.Properties.UniqueID, d.Properties.TimeCreated = "", time.Time{}
+	row := diskRow{Disk: d, image: Image{Path: path, Format: "raw", Size: size}, owned: true}
+	row.settle(s.o.Now(), s.o.NewID())
+	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error { return insertDisk(ctx, tx, row) })
+	if database.IsUnique(err) {
+		return Disk{}, diskExists(id)
+	}
+	return row.Disk, err
+}
+
+// Disk returns a disk.
+func (s *Service) Disk(ctx context.Context, id armid.ID) (Disk, error) {
+	if err := s.o.Authorizer.Authorize(ctx, DiskType+"/read", id); err != nil {
+		return Disk{}, err
+	}
+	return s.LookupDisk(ctx, id)
+}
+
+// LookupDisk returns a disk, for jobs.
+func (s *Service) LookupDisk(ctx context.Context, id armid.ID) (Disk, error) {
+	row, err := s.diskRow(ctx, id)
+	return row.Disk, err
+}
+
+func (s *Service) diskRow(ctx context.Context, id armid.ID) (row diskRow, err error) {
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		row, err = selectDisk(ctx, tx, id)
+		return err
+	})
+	return row, err
+}
+
+// Disks returns the disks of a group or of the subscription, by id.
+func (s *Service) Disks(ctx context.Context, scope armid.ID) (disks []Disk, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, DiskType+"/read", scope); err != nil {
+		return nil, err
+	}
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		rows, err := selectDisks(ctx, tx, scope)
+		for _, row := range rows {
+			disks = append(disks, row.Disk)
+		}
+		return err
+	})
+	return disks, err
+}
+
+// DeleteDisk removes a disk that no VM has; deleting one that does not exist is no error. The image file
+// goes with it if a restore has written it, and stays if it was imported.
+func (s *Service) DeleteDisk(ctx context.Context, id armid.ID) (existed bool, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, DiskType+"/delete", id); err != nil {
+		return false, err
+	}
+	var row diskRow
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		row, err = selectDisk(ctx, tx, id)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if row.vm != "" {
+			return diskAttached(row.Disk, row.vm)
+		}
+		existed = true
+		return deleteDisk(ctx, tx, id)
+	})
+	if err != nil || !existed || !row.owned {
+		return existed, err
+	}
+	if err := s.o.Images.Remove(ctx, row.image.Path); err != nil {
+		return true, fmt.Errorf("remove image of disk %s: %w", id.Name(), err)
+	}
+	return true, nil
+}
+
+// ImageOf says where the image of a disk is and what it was when it was last looked at.
+func (s *Service) ImageOf(ctx context.Context, id armid.ID) (fabric.DiskSpec, error) {
+	row, err := s.diskRow(ctx, id)
+	return fabric.DiskSpec{ID: row.ID.Name(), Path: row.image.Path, Format: row.image.Format, ExpectedSize: row.image.Size}, err
+}
+
+// PutVM creates a VM of disks that exist, or changes one.
+func (s *Service) PutVM(ctx context.Context, vm VM) (_ VM, created bool, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, VMType+"/write", vm.ID); err != nil {
+		return VM{}, false, err
+	}
+	if err := vm.check(); err != nil {
+		return VM{}, false, err
+	}
+	if err := s.o.Groups.GroupExists(ctx, vm.ID.ResourceGroup); err != nil {
+		return VM{}, false, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		old, err := selectVM(ctx, tx, vm.ID)
+		if err != nil && !isNotFound(err) {
+			return err
+		}
+		if created = isNotFound(err); created {
+			vm.settle(s.o.NewID(), s.o.Now())
+		} else {
+			if !strings.EqualFold(old.Location, vm.Location) {
+				return locationFixed(vm.ID, old.Location)
+			}
+			vm.settle(old.Properties.VMID, old.Properties.TimeCreated)
+		}
+		if err := attach(ctx, tx, vm); err != nil {
+			return err
+		}
+		return putVM(ctx, tx, vm)
+	})
+	return vm, created, err
+}
+
+// attach gives a VM its disks, and lets go of those that it no longer names.
+func attach(ctx context.Context, tx *database.Tx, vm VM) error {
+	if err := detachAll(ctx, tx, vm.ID); err != nil {
+		return err
+	}
+	for _, id := range vm.DiskIDs() {
+		row, err := selectDisk(ctx, tx, id)
+		if isNotFound(err) {
+			return diskMissing(vm.ID, id)
+		}
+		if err != nil {
+			return err
+		}
+		if row.vm != "" {
+			return diskAttached(row.Disk, row.vm)
+		}
+		row.vm = vm.ID.String()
+		row.Properties.DiskState = attached
+		if err := putDisk(ctx, tx, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// VM returns a VM.
+func (s *Service) VM(ctx context.Context, id armid.ID) (VM, error) {
+	if err := s.o.Authorizer.Authorize(ctx, VMType+"/read", id); err != nil {
+		return VM{}, err
+	}
+	return s.LookupVM(ctx, id)
+}
+
+// LookupVM returns a VM, for jobs.
+func (s *Service) LookupVM(ctx context.Context, id armid.ID) (vm VM, err error) {
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		vm, err = selectVM(ctx, tx, id)
+		return err
+	})
+	return vm, err
+}
+
+// VMs returns the VMs of a group or of the subscription, by id.
+func (s *Service) VMs(ctx context.Context, scope armid.ID) (vms []VM, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, VMType+"/read", scope); err != nil {
+		return nil, err
+	}
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		vms, err = selectVMs(ctx, tx, scope)
+		return err
+	})
+	return vms, err
+}
+
+// DeleteVM removes a VM; its disks stay, detached. Deleting one that does not exist is no error.
+func (s *Service) DeleteVM(ctx context.Context, id armid.ID) (existed bool, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, VMType+"/delete", id); err != nil {
+		return false, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		if err := detachAll(ctx, tx, id); err != nil {
+			return err
+		}
+		existed, err = deleteVM(ctx, tx, id)
+		return err
+	})
+	return existed, err
+}
+
+// detachAll lets go of a VM's disks.
+func detachAll(ctx context.Context, tx *database.Tx, vm armid.ID) error {
+	rows, err := selectDisksOf(ctx, tx, vm)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		row.vm, row.Properties.DiskState = "", unattached
+		if err := putDisk(ctx, tx, row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CountIn says how many VMs and disks a resource group holds.
+func (s *Service) CountIn(ctx context.Context, group armid.ID) (n int, err error) {
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		vms, err := selectVMs(ctx, tx, group)
+		if err != nil {
+			return err
+		}
+		disks, err := selectDisks(ctx, tx, group)
+		n = len(vms) + len(disks)
+		return err
+	})
+	return n, err
+}
+
+// DiskEncryption names the secret that opens a disk and the key that wraps it. KeyURL is empty when the
+// disk is encrypted with a BEK alone.
+type DiskEncryption struct {
+	DiskID      armid.ID
+	Lun         int // -1 is the OS disk
+	Name        string
+	SecretURL   string
+	SecretVault armid.ID
+	KeyURL      string
+	KeyVault    armid.ID
+}
+
+// Encryption returns the encrypted disks of a VM with their keys, the OS disk first. The settings are
+// those of the disk (encrypted in a single pass); for the OS disk without any, those of the VM.
+func (s *Service) Encryption(ctx context.Context, id armid.ID) (all []DiskEncryption, err error) {
+	vm, err := s.LookupVM(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, diskID := range vm.DiskIDs() {
+		disk, err := s.LookupDisk(ctx, diskID)
+		if err != nil {
+			return nil, err
+		}
+		lun := vm.LunOf(diskID)
+		settings := disk.settings()
+		if settings == nil && lun < 0 {
+			settings = vm.Properties.StorageProfile.OSDisk.EncryptionSettings.enabled()
+		}
+		if settings == nil {
+			continue
+		}
+		e := DiskEncryption{DiskID: disk.ID, Lun: lun, Name: disk.ID.Name(),
+			SecretURL: settings.DiskEncryptionKey.SecretURL, SecretVault: settings.DiskEncryptionKey.SourceVault.ID}
+		if k := settings.KeyEncryptionKey; k != nil {
+			e.KeyURL, e.KeyVault = k.KeyURL, k.SourceVault.ID
+		}
+		all = append(all, e)
+	}
+	slices.SortStableFunc(all, func(a, b DiskEncryption) int { return a.Lun - b.Lun })
+	return all, nil
+}

@@ -1,0 +1,112 @@
+package compute
+
+import (
+	"errors"
+
+	"kluis/internal/armid"
+	"kluis/internal/fabric"
+	"kluis/internal/problem"
+)
+
+func isNotFound(err error) bool { return err != nil && problem.KindOf(err) == problem.NotFound }
+
+func notFound(typ string, id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "ResourceNotFound", "The Resource '%s/%s' under resource group '%s' was not found.", typ, id.Name(), id.ResourceGroup).
+		WithTarget(id.String()).WithAdvice("Check subscription, resource group and name.")
+}
+
+func locationRequired(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "LocationRequired", "The location property is required for this definition.").
+		WithTarget(id.String()).WithAdvice("Add a location, such as westeurope.")
+}
+
+func locationFixed(id armid.ID, location string) *problem.Error {
+	return problem.New(problem.Conflict, "InvalidResourceLocation", "The resource %s exists in location %s; its location cannot be changed.", id.Name(), location).
+		WithTarget(id.String()).WithAdvice("Use that location, or another name.")
+}
+
+func createOptionNotSupported(d Disk) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "A disk cannot be created with createOption %.40q here.", d.Properties.CreationData.CreateOption).
+		WithTarget(d.ID.String()).WithAdvice("Make the image file first, then register it with createOption Import and sourceUri file:///PATH.")
+}
+
+func invalidSource(d Disk, err error) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "creationData.sourceUri of disk %s is not valid: %v.", d.ID.Name(), err).
+		WithTarget("creationData.sourceUri").WithAdvice("Give file:///PATH of an image below a folder that the server allows (--allow-images).")
+}
+
+func imageTaken(d Disk, path string) *problem.Error {
+	return problem.New(problem.Conflict, "DiskImageInUse", "The image %s already is another disk.", path).
+		WithTarget(d.ID.String()).WithAdvice("Use that disk, or delete it first; deleting an imported disk keeps its image.")
+}
+
+func imageFixed(d Disk, source string) *problem.Error {
+	return problem.New(problem.Conflict, "PropertyChangeNotAllowed", "The disk %s exists with the image %s; the image of a disk cannot be changed.", d.ID.Name(), source).
+		WithTarget("creationData.sourceUri").WithAdvice("Register the other image under another name.")
+}
+
+func diskExists(id armid.ID) *problem.Error {
+	return problem.New(problem.Conflict, "DiskAlreadyExists", "The disk %s exists already.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Delete it, or restore into another resource group.")
+}
+
+func diskAttached(d Disk, vm string) *problem.Error {
+	return problem.New(problem.Conflict, "OperationNotAllowed", "The disk %s is attached to the virtual machine %s.", d.ID.Name(), vm).
+		WithTarget(d.ID.String()).WithAdvice("Delete or change that virtual machine first; its disks stay.")
+}
+
+func diskMissing(vm, disk armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "The disk %s that virtual machine %s names does not exist.", disk.Name(), vm.Name()).
+		WithTarget(disk.String()).WithAdvice("Register the disk first, in the resource group that its id says.")
+}
+
+func diskTwice(vm, disk armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "The virtual machine %s names the disk %s twice.", vm.Name(), disk.Name()).
+		WithTarget(disk.String()).WithAdvice("Attach each disk once.")
+}
+
+func osDiskRequired(vm armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "The virtual machine %s has no storageProfile.osDisk.managedDisk.", vm.Name()).
+		WithTarget("storageProfile.osDisk").WithAdvice("Register the OS disk, then name its id.")
+}
+
+func attachOnly(vm armid.ID, option string) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported",
+		"The virtual machine %s asks for a disk with createOption %.40q; only disks that exist can be attached here.", vm.Name(), option).
+		WithTarget("storageProfile").WithAdvice("Register each disk first, then use createOption Attach with managedDisk.id.")
+}
+
+func invalidLun(vm armid.ID, lun int) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "The LUN %d of virtual machine %s is used twice or is not between 0 and 63.", lun, vm.Name()).
+		WithTarget("storageProfile.dataDisks").WithAdvice("Give each data disk a LUN of its own.")
+}
+
+func encryptionIncomplete(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "The encryption settings of %s are enabled but name no diskEncryptionKey.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Name the secret that opens the disk (secretUrl, sourceVault), and the key that wraps it (keyEncryptionKey).")
+}
+
+func invalidEncryption(id armid.ID, err error) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "The encryption settings of %s are not valid: %v.", id.Name(), err).
+		WithTarget(id.String()).WithAdvice("Give the URL with its version and the id of the key vault it is in.")
+}
+
+// imageProblem says what is wrong with the file of an import.
+func imageProblem(err error) error {
+	image, ok := errors.AsType[*fabric.ImageError](err)
+	if !ok {
+		return err
+	}
+	kind, code, advice := problem.Invalid, "InvalidDiskImage", "Give a raw, qcow2, vhd or vhdx image without a backing file."
+	switch image.Kind {
+	case fabric.Missing:
+		code, advice = "DiskImageNotFound", "Check the path: it is one on the server."
+	case fabric.NotAllowed:
+		kind, code, advice = problem.Denied, "DiskImageNotAllowed", "Move the file into an allowed folder, or start the server with --allow-images for its folder."
+	case fabric.InUse:
+		kind, code, advice = problem.Conflict, "DiskImageInUse", "Stop whatever writes to the file."
+	case fabric.Unreadable, fabric.Truncated:
+		code, advice = "DiskImageUnreadable", "Check the file's permissions and whether it is whole: qemu-img check."
+	}
+	return problem.New(kind, code, "The file %s cannot be a disk: it %s.", image.Path, image.Kind).WithTarget(image.Path).WithAdvice("%s", advice).WithCause(err)
+}
