@@ -24,11 +24,11 @@ var floors = []struct {
 	why   string
 }{
 	{"street", []string{"cmd/kluis"}, []string{"*"}, "only main knows everything"},
-	{"demo", []string{"demo"}, []string{"internal/client", "internal/volume", "internal/secret"},
+	{"demo", []string{"demo"}, []string{"internal/client", "internal/volume", "internal/secret", "internal/armid"},
 		"the demo is a client; it makes and opens its volumes itself"},
-	{"commands", []string{"internal/cli"}, []string{"internal/client", "internal/volume", "internal/secret", "internal/problem"},
+	{"commands", []string{"internal/cli"}, []string{"internal/client", "internal/volume", "internal/secret", "internal/armid"},
 		"the CLI is a client of the public API: no room of the server"},
-	{"client", []string{"internal/client"}, []string{"internal/secret"}, "speaks Azure's wire, knows no server"},
+	{"client", []string{"internal/client"}, []string{"internal/secret", "internal/armid"}, "speaks Azure's wire, knows no server"},
 	{"doors", []string{"internal/api"}, []string{
 		"internal/api/arm", "internal/backup", "internal/keyvault", "internal/deployment", "internal/identity", "internal/compute",
 		"internal/resources", "internal/storage", "internal/armid", "internal/problem", "internal/secret"},
@@ -51,7 +51,8 @@ var floors = []struct {
 
 // extra is what a single room may import beside what its floor allows.
 var extra = map[string][]string{
-	"internal/fabric": {"internal/nbd"}, // disk images of other formats than raw are read over NBD
+	"internal/fabric":   {"internal/nbd"},      // disk images of other formats than raw are read over NBD
+	"internal/keyvault": {"internal/identity"}, // the type of the caller, whom its access policies name
 }
 
 // fences name packages that belong to a few rooms.

@@ -1,0 +1,305 @@
+package backup
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"kluis/internal/armid"
+	"kluis/internal/compute"
+	"kluis/internal/fabric"
+	"kluis/internal/job"
+	"kluis/internal/keyvault"
+	"kluis/internal/problem"
+	"kluis/internal/proof"
+)
+
+// Everything this service says to a person stands here: what happened, and what to do. Codes are
+// Azure's where Azure has one; those it has not are formed like its own.
+
+// M1: only Resource Manager VMs.
+func classicNotSupported(vm armid.ID) *problem.Error {
+	return problem.New(problem.Unsupported, "UserErrorClassicVirtualMachineNotSupported",
+		"The virtual machine %s uses the classic deployment model. Only virtual machines deployed through Resource Manager can be protected.", vm.Name()).
+		WithTarget(vm.String()).
+		WithAdvice("Migrate the virtual machine to the Resource Manager deployment model, then enable backup.")
+}
+
+// M3: BEK and KEK are both required.
+func bekAlone(vm armid.ID, e compute.DiskEncryption) *problem.Error {
+	return problem.New(problem.Invalid, "UserErrorEncryptedVmWithBekAloneNotSupported",
+		"Validation failed because the virtual machine %s is encrypted with a BEK alone: the secret of disk %s is wrapped by no key. Backup can be enabled only for virtual machines encrypted with both BEK and KEK.",
+		vm.Name(), e.Name).
+		WithTarget(vm.String()).
+		WithAdvice("Encrypt the virtual machine with a KEK (wrap the BEK with a key of the key vault and name both in the encryption settings), then enable backup.")
+}
+
+// M8, M9, M14: the service lacks Key Vault permissions.
+func keyVaultPermissions(vm, vault armid.ID, missing keyvault.Permissions) *problem.Error {
+	var lists []string
+	if len(missing.Keys) > 0 {
+		lists = append(lists, "key permissions "+strings.Join(missing.Keys, ", "))
+	}
+	if len(missing.Secrets) > 0 {
+		lists = append(lists, "secret permissions "+strings.Join(missing.Secrets, ", "))
+	}
+	return problem.New(problem.Denied, "UserErrorKeyVaultPermissionsNotConfigured",
+		"Azure Backup Service does not have sufficient permissions to Key Vault for Backup of Encrypted Virtual Machines. Key vault %s of virtual machine %s lacks: %s.",
+		vault.Name(), vm.Name(), strings.Join(lists, "; ")).
+		WithTarget(vault.String()).
+		WithAdvice("In key vault %s add an access policy for the principal 'Backup Management Service' from the template 'Azure Backup' (kluis keyvault grant-backup %s), then try again.",
+			vault.Name(), vault.Name())
+}
+
+func keyVaultGoneForBackup(vm, vault armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "UserErrorKeyVaultNotFound",
+		"The key vault %s that holds the keys of virtual machine %s does not exist.", vault.Name(), vm.Name()).
+		WithTarget(vault.String()).
+		WithAdvice("Create the key vault again and restore key and secret from a recovery point, or correct the encryption settings of the virtual machine.")
+}
+
+func keyNotReadable(what, name string, err error) *problem.Error {
+	return problem.New(problem.NotFound, "UserErrorKeyOrSecretNotFound",
+		"The %s %s that the virtual machine's encryption settings name cannot be backed up: it does not exist or is disabled.", what, name).
+		WithAdvice("Restore or enable the %s in its key vault, or correct the encryption settings of the virtual machine, then back up again.", what).
+		WithCause(err)
+}
+
+// M14: restore, the key vault is gone.
+func keyVaultGone(vm string, vault armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "UserErrorKeyVaultNotFound",
+		"This encrypted virtual machine (%s) cannot be restored because the key vault %s associated with it does not exist.", vm, vault.Name()).
+		WithTarget(vault.String()).
+		WithAdvice("Create the key vault %s in resource group %s, give the principal 'Backup Management Service' access to it, restore key and secret from the recovery point if they are not present, then restore the disks.",
+			vault.Name(), vault.ResourceGroup)
+}
+
+// M14: restore, the keys are gone.
+func keyAndSecretGone(vm string, gone []string) *problem.Error {
+	return problem.New(problem.NotFound, "UserErrorKeyAndSecretNotFound",
+		"This encrypted virtual machine (%s) cannot be restored because the key and secret associated with it do not exist: %s.", vm, strings.Join(gone, ", ")).
+		WithAdvice("Restore key and secret from this recovery point into the key vault (kluis restore keys), then restore the disks.")
+}
+
+func vaultNotFound(id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "ResourceNotFound",
+		"The Resource '%s/%s' under resource group '%s' was not found.", vaultType, id.Name(), id.ResourceGroup).
+		WithTarget(id.String()).
+		WithAdvice("Check subscription, resource group and name; list the vaults with: kluis vault list.")
+}
+
+func invalidVaultName(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidVaultName", "The name %.60q is not one for a Recovery Services vault.", name).
+		WithAdvice("Use 2 to 50 letters, digits and hyphens, beginning with a letter.")
+}
+
+func locationRequired(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "LocationRequired", "The location property is required for this definition.").
+		WithTarget(id.String()).WithAdvice("Name the location of the virtual machines that the vault is for.")
+}
+
+func locationFixed(v RecoveryVault) *problem.Error {
+	return problem.New(problem.Conflict, "InvalidResourceLocation",
+		"The vault %s exists in location %s; its location cannot be changed.", v.ID.Name(), v.Location).
+		WithTarget(v.ID.String()).WithAdvice("Create a vault of another name in the other location.")
+}
+
+func invalidRedundancy(r string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidStorageRedundancy", "The storage redundancy %.40q does not exist.", r).
+		WithAdvice("Use one of %s.", strings.Join(Redundancies, ", "))
+}
+
+func redundancyLocked(v RecoveryVault) *problem.Error {
+	return problem.New(problem.Conflict, "BMSUserErrorStorageTypeLocked",
+		"The storage redundancy of vault %s cannot be changed any more: the vault protects items.", v.ID.Name()).
+		WithTarget(v.ID.String()).WithAdvice("Create another vault with the redundancy you need and protect the items there.")
+}
+
+func vaultBeingChanged(id armid.ID) *problem.Error {
+	return problem.New(problem.Conflict, "ConcurrentOperation", "The vault %s is being created by another request.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Read the vault, then decide whether it must still be changed.")
+}
+
+func vaultNotEmpty(v RecoveryVault, items []Item) *problem.Error {
+	names := make([]string, len(items))
+	for i, item := range items {
+		names[i] = item.VM.Name()
+	}
+	return problem.New(problem.Conflict, "ServiceResourceNotEmptyWithContainerDetails",
+		"Recovery Services vault %s cannot be deleted as there are existing resources within the vault: %s.", v.ID.Name(), strings.Join(names, ", ")).
+		WithTarget(v.ID.String()).
+		WithAdvice("Stop protection of these items and delete their backup data, then delete the vault.")
+}
+
+func invalidPolicy(id armid.ID, err error) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidPolicyInput", "The backup policy %s is not valid: %v.", id.Name(), err).
+		WithTarget(id.String()).WithAdvice("Correct the policy; start from DefaultPolicy: kluis policy show DefaultPolicy --output json.")
+}
+
+func policyNotFound(id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "BMSUserErrorPolicyNotFound", "The backup policy %s does not exist in vault %s.", id.Name(), vaultOf(id).Name()).
+		WithTarget(id.String()).WithAdvice("Choose one of the vault's policies: kluis policy list.")
+}
+
+func policyOfOtherVault(policy, vault armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorPolicyNotFound", "The backup policy %s belongs to vault %s, not to %s.",
+		policy.Name(), vaultOf(policy).Name(), vault.Name()).
+		WithTarget(policy.String()).WithAdvice("Choose a policy of the vault that protects the virtual machine.")
+}
+
+func policyInUse(id armid.ID, item Item) *problem.Error {
+	return problem.New(problem.Conflict, "BMSUserErrorPolicyInUse", "The backup policy %s protects %s and cannot be deleted.", id.Name(), item.VM.Name()).
+		WithTarget(id.String()).WithAdvice("Give the protected items another policy, then delete this one.")
+}
+
+func invalidItemName(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidProtectedItemName", "The name %.80q is not one of a protected virtual machine.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Use VM;iaasvmcontainerv2;<resource group>;<virtual machine>, as the vault's protectable items name it.")
+}
+
+func itemNotOfVM(id, vm armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorContainerObjectMismatch", "The protected item %s does not name the virtual machine %s.", id.Name(), vm.Name()).
+		WithTarget(id.String()).WithAdvice("Name container and item after the virtual machine that sourceResourceId gives.")
+}
+
+func itemNotFound(id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "BMSUserErrorProtectedItemNotFound", "The virtual machine %s is not protected in vault %s.",
+		lastName(id.NameOf("protectedItems")), vaultOf(id).Name()).
+		WithTarget(id.String()).WithAdvice("List what the vault protects: kluis item list.")
+}
+
+func lastName(s string) string { return s[strings.LastIndex(s, ";")+1:] }
+
+func vmNotProtected(vm armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "BMSUserErrorProtectedItemNotFound", "The virtual machine %s is not protected by any vault.", vm.Name()).
+		WithTarget(vm.String()).WithAdvice("Enable backup for it: kluis item enable.")
+}
+
+func notAVirtualMachine(id armid.ID) *problem.Error {
+	return problem.New(problem.Unsupported, "BMSUserErrorUnsupportedWorkload", "%q is not the id of a virtual machine.", id.String()).
+		WithTarget(id.String()).WithAdvice("Give a resource of type %s as sourceResourceId.", vmType)
+}
+
+func vmNotFound(vm armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "BCMV2VMNotFound", "The virtual machine %s in resource group %s does not exist.", vm.Name(), vm.ResourceGroup).
+		WithTarget(vm.String()).
+		WithAdvice("If the virtual machine was deleted, stop its protection; recovery points stay. Otherwise create it again under the same name.")
+}
+
+func otherSubscription(vm armid.ID, v RecoveryVault) *problem.Error {
+	return problem.New(problem.Invalid, "UserErrorVaultAndVirtualMachineSubscriptionMismatch",
+		"The virtual machine %s is not in the subscription of vault %s.", vm.Name(), v.ID.Name()).
+		WithTarget(vm.String()).WithAdvice("Protect it in a vault of its own subscription.")
+}
+
+func otherLocation(m compute.VM, v RecoveryVault) *problem.Error {
+	return problem.New(problem.Invalid, "UserErrorVaultAndVirtualMachineRegionMismatch",
+		"The virtual machine %s is in location %s, the vault %s in %s.", m.ID.Name(), m.Location, v.ID.Name(), v.Location).
+		WithTarget(m.ID.String()).WithAdvice("Protect the virtual machine in a vault of its own location.")
+}
+
+func alreadyProtected(vm armid.ID, item Item) *problem.Error {
+	return problem.New(problem.Conflict, "VirtualMachineAlreadyProtected",
+		"The virtual machine %s is already protected in vault %s.", vm.Name(), item.Vault().Name()).
+		WithTarget(vm.String()).WithAdvice("Use that vault, or stop protection there and delete the backup data first.")
+}
+
+func protectionStopped(item Item) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorBcmDatasourceNotPresent",
+		"The virtual machine %s is not actively protected.", item.VM.Name()).
+		WithTarget(item.ID.String()).WithAdvice("Resume protection by giving it a policy: kluis item enable.")
+}
+
+func operationInProgress(item Item) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorBackupOperationInProgress",
+		"Another job works on %s.", item.VM.Name()).
+		WithTarget(item.ID.String()).WithAdvice("Wait for it to end (kluis job list), or cancel it, then try again.")
+}
+
+func expiryInThePast(t time.Time) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidRecoveryPointExpiryTime",
+		"The recovery point would expire at %s, which is past.", t.Format(time.RFC3339)).
+		WithAdvice("Give recoveryPointExpiryTimeInUTC a time to come, or leave it out to keep the point for 30 days.")
+}
+
+func jobNotFound(id string) *problem.Error {
+	return problem.New(problem.NotFound, "BMSUserErrorJobNotFound", "The job %.60q does not exist in this vault.", id).
+		WithAdvice("List the vault's jobs: kluis job list.")
+}
+
+func jobNotCancellable(j job.Job) *problem.Error {
+	return problem.New(problem.Conflict, "BMSUserErrorJobNotInCancellableState", "The job %s is over: %s.", j.ID, j.Status()).
+		WithAdvice("Only a job in progress can be cancelled.")
+}
+
+func pointNotFound(id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "BMSUserErrorRecoveryPointNotFound", "The recovery point %.60q does not exist.", id.Name()).
+		WithTarget(id.String()).WithAdvice("List the recovery points of the item: kluis recovery-point list.")
+}
+
+// imageProblem tells what is wrong with a disk's image file.
+func imageProblem(e *fabric.ImageError) *problem.Error {
+	p := map[fabric.Kind][3]string{
+		fabric.Missing: {"UserErrorDiskImageNotFound", "The disk image %s does not exist.",
+			"Bring the file back to this path, or register the virtual machine's disk again."},
+		fabric.NotAllowed: {"UserErrorDiskImageNotAllowed", "The disk image %s lies outside the folders that this server may read.",
+			"Move the file into an allowed folder, or start the server with --allow-images for its folder."},
+		fabric.Truncated: {"UserErrorDiskImageTruncated", "The disk image %s is shorter than it was.",
+			"Find out what shortened the file. If the disk was meant to shrink, register it again; earlier recovery points hold the whole disk."},
+		fabric.InUse: {"UserErrorDiskImageInUse", "The disk image %s is open for writing by another process.",
+			"Stop the virtual machine, or whatever writes to the file, then back up again."},
+		fabric.Changed: {"UserErrorDiskImageChanged", "The disk image %s changed while it was read, so the copy would be of no one moment.",
+			"Stop whatever writes to the file, then back up again."},
+		fabric.UnknownFormat: {"UserErrorDiskImageFormat", "The disk image %s has a format that cannot be read.",
+			"Convert it to raw or qcow2 with qemu-img."},
+		fabric.HasBackingFile: {"UserErrorDiskImageHasBackingFile", "The disk image %s depends on another image.",
+			"Flatten it: qemu-img convert -O qcow2."},
+		fabric.NotRegular: {"UserErrorDiskImageNotRegular", "The disk image %s is not a regular file.",
+			"Name the image file itself."},
+	}[e.Kind]
+	if p[0] == "" {
+		p = [3]string{"UserErrorDiskImageUnreadable", "The disk image %s cannot be read.",
+			"Check the file's permissions and the health of its disk (dmesg), then back up again. Earlier recovery points are not touched."}
+	}
+	return problem.New(problem.Unavailable, p[0], p[1], e.Path).WithTarget(e.Path).WithAdvice("%s", p[2]).WithCause(e)
+}
+
+func storeFull(err error) *problem.Error {
+	return problem.New(problem.Unavailable, "UserErrorRecoveryStoreFull", "The recovery store has no space left.").
+		WithAdvice("Free or add space where the recovery store lies, or delete recovery points, then back up again. Earlier recovery points are not touched.").WithCause(err)
+}
+
+func targetFull(disk string, err error) *problem.Error {
+	return problem.New(problem.Unavailable, "UserErrorRestoreTargetFull", "There is no space left for the restored disk %s.", disk).
+		WithAdvice("Free or add space in the folder for restored disks, then restore again. What was written of this restore has been removed.").WithCause(err)
+}
+
+func pointDamaged(err error) *problem.Error {
+	return problem.New(problem.Unavailable, "UserErrorRecoveryPointDamaged", "The recovery point cannot be read back whole: %v.", err).
+		WithAdvice("Restore another recovery point, and back up again: what the source still has is stored anew.").WithCause(err)
+}
+
+func notProved(v proof.Verdict) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorRecoveryPointNotProved", "The recovery point is complete, but it could not be proved to open: %s.", v.Reason).
+		WithAdvice("%s", v.Advice)
+}
+
+// Restore requests.
+
+func restoreTypeNotSupported(t string) *problem.Error {
+	return problem.New(problem.Unsupported, "UserErrorEncryptedVmRestoreTypeNotSupported",
+		"The recovery type %.40q is not possible for this virtual machine: its disks are restored, then a virtual machine is created from them.", t).
+		WithAdvice("Restore with recoveryType RestoreDisks, then deploy the template that the restore writes.")
+}
+
+func restoreNeeds(what string) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidRestoreRequest", "The restore request has no %s.", what).
+		WithAdvice("Give %s, as for: az backup restore restore-disks --target-resource-group … --storage-account ….", what)
+}
+
+func noSuchDisk(lun int, names []string) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidDiskLunList", "The recovery point has no disk with LUN %d.", lun).
+		WithAdvice("The disks of this recovery point are: %s.", strings.Join(names, ", "))
+}
+
+func describePair(e KeyPair) string { return fmt.Sprintf("key %s, secret %s", e.KeyURL, e.SecretURL) }

@@ -1,0 +1,482 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"syscall"
+	"time"
+
+	"kluis/internal/armid"
+	"kluis/internal/compute"
+	"kluis/internal/database"
+	"kluis/internal/fabric"
+	"kluis/internal/job"
+	"kluis/internal/keyvault"
+	"kluis/internal/problem"
+	"kluis/internal/proof"
+	"kluis/internal/recovery"
+	"kluis/internal/secret"
+)
+
+// The tasks of a backup, as people follow them. The first two are Azure's own.
+const (
+	taskSnapshot = "Take Snapshot"
+	taskTransfer = "Transfer data to vault"
+	taskKeys     = "Back up keys and secrets"
+	taskProve    = "Prove recovery point"
+)
+
+// bagTime is how Azure writes a time into a job's property bag.
+const bagTime = "1/2/2006 3:04:05 PM"
+
+type backupArgs struct {
+	Item   armid.ID  `json:"item"`
+	Point  string    `json:"point"`
+	Expiry time.Time `json:"expiry"`
+	ByUser bool      `json:"byUser"`
+}
+
+// pointID makes the id of a recovery point: decimal, as Azure's, and ascending with time. An item has
+// one backup at a time, so the microsecond is enough.
+func pointID(now time.Time) string { return strconv.FormatInt(now.UnixMicro(), 10) }
+
+// BackUp starts a backup of an item now. A zero expiry keeps the recovery point for 30 days.
+func (s *Service) BackUp(ctx context.Context, id armid.ID, expiry time.Time) (j job.Job, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, itemActions+"/backup/action", vaultOf(id)); err != nil {
+		return job.Job{}, err
+	}
+	if id, err = canonicalItem(id); err != nil {
+		return job.Job{}, err
+	}
+	now := s.o.Now()
+	if expiry.IsZero() {
+		expiry = now.Add(defaultRetention)
+	}
+	if !expiry.After(now) {
+		return job.Job{}, expiryInThePast(expiry)
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		item, err := selectItem(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if item.State == ProtectionStopped {
+			return protectionStopped(item)
+		}
+		j, err = s.enqueue(ctx, tx, item, backupSpec(item, now, expiry, true))
+		return err
+	})
+	s.o.Jobs.Wake()
+	return j, err
+}
+
+// backupWork does the jobs that back up.
+type backupWork struct{ s *Service }
+
+// Kind implements job.Work.
+func (backupWork) Kind() string { return "Backup" }
+
+// Run implements job.Work: one backup, and what is to be noted of it on the item.
+func (w backupWork) Run(ctx context.Context, r *job.Run) error {
+	b := &backupRun{s: w.s, r: r}
+	err := b.run(ctx)
+	b.wipe()
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	err = translate(err)
+	if noteErr := b.noteFailure(context.WithoutCancel(ctx), err); noteErr != nil {
+		r.Log().Error("note failed backup on item", "error", noteErr)
+	}
+	return err
+}
+
+// backupRun is one backup while it runs.
+type backupRun struct {
+	s     *Service
+	r     *job.Run
+	args  backupArgs
+	item  Item
+	store *recovery.Store
+
+	vm         compute.VM
+	disks      []compute.Disk
+	encryption []compute.DiskEncryption
+	snapshot   fabric.Snapshot
+	writer     *recovery.Writer
+	point      Point
+	beks       map[string]secret.Bytes // by disk name; wiped when the run is over
+}
+
+// run tells a backup in order. Until commit, nothing of it can be seen; after it, the point is there
+// whatever happens.
+func (b *backupRun) run(ctx context.Context) error {
+	committed, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	if committed != nil { // an earlier attempt died after its commit
+		return b.list(ctx, committed)
+	}
+	b.r.Task(taskSnapshot)
+	if err := b.checkSource(ctx); err != nil {
+		return err
+	}
+	if err := b.takeSnapshot(ctx); err != nil {
+		return err
+	}
+	defer b.closeSnapshot(ctx)
+	if b.writer, err = b.store.Begin(ctx, b.args.Point); err != nil {
+		return err
+	}
+	defer b.writer.Abort() // does nothing once committed
+	b.r.Task(taskTransfer)
+	if err := b.transferData(ctx); err != nil {
+		return err
+	}
+	b.r.Task(taskKeys)
+	if err := b.backUpKeys(ctx); err != nil {
+		return err
+	}
+	b.r.Task(taskProve)
+	if err := b.prove(ctx); err != nil {
+		return err
+	}
+	root, err := b.commit(ctx)
+	if err != nil {
+		return err
+	}
+	return b.list(ctx, root)
+}
+
+// open finds item and store, and the point itself if an earlier attempt committed it.
+func (b *backupRun) open(ctx context.Context) (committed *recovery.Point, err error) {
+	if err := b.r.Args(&b.args); err != nil {
+		return nil, err
+	}
+	if b.item, err = b.s.lookupItem(ctx, b.args.Item); err != nil {
+		return nil, err
+	}
+	v, err := b.s.lookupVault(ctx, b.item.Vault())
+	if err != nil {
+		return nil, err
+	}
+	if b.store, err = b.s.store(ctx, v.store); err != nil {
+		return nil, err
+	}
+	committed, err = b.store.Point(ctx, b.args.Point)
+	if errors.Is(err, recovery.ErrNoPoint) {
+		return nil, nil
+	}
+	return committed, err
+}
+
+// checkSource reads VM and disks, and makes sure that their keys can be backed up, before anything is
+// moved: a transfer of hours must not end in a permissions error.
+func (b *backupRun) checkSource(ctx context.Context) (err error) {
+	b.vm, err = b.s.o.Machines.LookupVM(ctx, b.item.VM)
+	if isNotFound(err) {
+		return vmNotFound(b.item.VM)
+	}
+	if err != nil {
+		return err
+	}
+	for _, id := range b.vm.DiskIDs() {
+		disk, err := b.s.o.Machines.LookupDisk(ctx, id)
+		if err != nil {
+			return err
+		}
+		b.disks = append(b.disks, disk)
+	}
+	b.encryption, err = b.s.checkKeys(b.s.o.AsService(ctx), b.vm.ID)
+	return err
+}
+
+func (b *backupRun) takeSnapshot(ctx context.Context) error {
+	vm := fabric.VM{ID: b.vm.ID.Key(), Name: b.vm.ID.Name()}
+	for _, disk := range b.disks {
+		spec, err := b.s.o.Machines.ImageOf(ctx, disk.ID)
+		if err != nil {
+			return err
+		}
+		vm.Disks = append(vm.Disks, spec)
+	}
+	snapshot, err := b.s.o.Fabric.Snapshot(ctx, vm, "")
+	if err != nil {
+		return fmt.Errorf("snapshot of %s: %w", vm.Name, err)
+	}
+	b.snapshot = snapshot
+	level := snapshot.Consistency()
+	b.point = Point{ID: b.args.Point, Item: b.item.ID, VM: b.vm.ID, Time: b.s.o.Now(), Expiry: b.args.Expiry, Job: b.r.ID(),
+		Consistency: level.Level, ConsistencyReason: level.Reason,
+		VMSize: b.vm.Properties.HardwareProfile.VMSize, OSType: b.vm.OSType()}
+	b.r.Note("%s: %s", level.Level, level.Reason)
+	return nil
+}
+
+// closeSnapshot ends the snapshot on the host also when the job was cancelled.
+func (b *backupRun) closeSnapshot(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if err := b.snapshot.Close(ctx); err != nil {
+		b.r.Log().Error("close snapshot", "error", err)
+	}
+}
+
+// transferData writes each disk. Whatever is in the store already, from the last point or from an
+// attempt that was killed, is not stored again.
+func (b *backupRun) transferData(ctx context.Context) error {
+	var total, before int64
+	for _, d := range b.snapshot.Disks() {
+		total += d.Size()
+	}
+	var all recovery.Counters
+	for i, source := range b.snapshot.Disks() {
+		size := source.Size()
+		progress := func(done, of int64) {
+			if of > 0 {
+				b.r.Progress(before+int64(float64(done)/float64(of)*float64(size)), total)
+			}
+		}
+		counters, err := b.writer.WriteDisk(ctx, b.disks[i].ID.Name(), fabricSource{source},
+			recovery.DiskOptions{Parent: b.parent(ctx, b.disks[i].ID.Name(), size), Changed: source.Changed(), Progress: progress})
+		if err != nil {
+			return fmt.Errorf("transfer disk %s: %w", b.disks[i].ID.Name(), err)
+		}
+		if err := source.Verify(ctx); err != nil {
+			return fmt.Errorf("transfer disk %s: %w", b.disks[i].ID.Name(), err)
+		}
+		before += size
+		b.r.Progress(before, total)
+		b.point.Disks = append(b.point.Disks, PointDisk{Name: b.disks[i].ID.Name(), Lun: b.vm.LunOf(b.disks[i].ID), ID: b.disks[i].ID,
+			Size: size, Counters: counters})
+		all.Read, all.New, all.Reused, all.Stored = all.Read+counters.Read, all.New+counters.New, all.Reused+counters.Reused, all.Stored+counters.Stored
+	}
+	b.r.Note("%s read, %s new, %s reused, %s stored", megabytes(all.Read), megabytes(all.New), megabytes(all.Reused), megabytes(all.Stored))
+	for name, n := range map[string]int64{"Bytes read": all.Read, "Bytes new": all.New, "Bytes reused": all.Reused, "Bytes stored": all.Stored} {
+		b.r.Detail(name, strconv.FormatInt(n, 10))
+	}
+	b.r.Detail("Backup Size", megabytes(all.Read))
+	return nil
+}
+
+// parent is the same disk in the item's newest point, or nil: then every chunk is looked up, which is
+// slower and stores no more.
+func (b *backupRun) parent(ctx context.Context, disk string, size int64) *recovery.Disk {
+	if b.item.LastPoint == "" {
+		return nil
+	}
+	last, err := b.store.Point(ctx, b.item.LastPoint)
+	if err != nil {
+		b.r.Log().Warn("last recovery point cannot serve as parent", "point", b.item.LastPoint, "error", err)
+		return nil
+	}
+	parent, err := last.Disk(disk)
+	if err != nil || parent.Size() != size {
+		return nil
+	}
+	return parent
+}
+
+// backUpKeys attaches what the key vault makes of each disk's secret and key, as Backup Management
+// Service, and from those alone unwraps the BEK for the proof.
+func (b *backupRun) backUpKeys(ctx context.Context) error {
+	ctx = b.s.o.AsService(ctx)
+	b.beks = map[string]secret.Bytes{}
+	for i, e := range b.encryption {
+		keyID, err := keyvault.ParseKeyID(e.KeyURL)
+		if err != nil {
+			return keyNotReadable("key", e.KeyURL, err)
+		}
+		secretID, err := keyvault.ParseSecretID(e.SecretURL)
+		if err != nil {
+			return keyNotReadable("secret", e.SecretURL, err)
+		}
+		current, err := b.s.o.Keys.Secret(ctx, secretID)
+		if err != nil {
+			return keyFailure("secret", e.SecretURL, err)
+		}
+		secretBlob, err := b.s.o.Keys.BackUpSecret(ctx, secretID)
+		if err != nil {
+			return keyFailure("secret", e.SecretURL, err)
+		}
+		keyBlob, err := b.s.o.Keys.BackUpKey(ctx, keyID)
+		if err != nil {
+			return keyFailure("key", e.KeyURL, err)
+		}
+		// The wrapped BEK is ciphertext under the KEK; a value that is not wrapped never gets here (checkKeys).
+		for name, data := range map[string][]byte{keyAttachment(i): keyBlob, secretAttachment(i): secretBlob, wrappedAttachment(i): current.Value.Reveal()} {
+			if err := b.writer.Attach(name, data); err != nil {
+				return fmt.Errorf("attach %s: %w", name, err)
+			}
+		}
+		b.point.Keys = append(b.point.Keys, KeyPair{Disk: e.DiskID.Name(), Lun: e.Lun, SecretURL: e.SecretURL, SecretVault: e.SecretVault,
+			KeyURL: e.KeyURL, KeyVault: e.KeyVault})
+		bek, err := b.s.o.Keys.Unwrapped(ctx, keyBlob, secretBlob, secretID.Version)
+		if err != nil { // the proof will say so; the point is kept all the same
+			b.r.Log().Warn("BEK cannot be unwrapped from the recovery point", "disk", e.DiskID.Name(), "error", err)
+			continue
+		}
+		b.beks[e.DiskID.Name()] = bek
+	}
+	return nil
+}
+
+// keyFailure tells a secret or key that is gone from one that may not be read, which the key vault says itself.
+func keyFailure(what, url string, err error) error {
+	if isNotFound(err) {
+		return keyNotReadable(what, url, err)
+	}
+	return fmt.Errorf("back up %s: %w", what, err)
+}
+
+// prove opens the backed-up bytes with the backed-up keys. The verdict is written on the point; it never
+// fails the backup.
+func (b *backupRun) prove(ctx context.Context) (err error) {
+	var disks []proof.Disk
+	for _, d := range b.point.Disks {
+		written, err := b.writer.Disk(d.Name)
+		if err != nil {
+			return fmt.Errorf("read back disk %s: %w", d.Name, err)
+		}
+		disks = append(disks, proof.Disk{Name: d.Name, ReaderAt: written, Size: d.Size, ExpectEncrypted: b.hasKeys(d.Name), BEK: b.beks[d.Name]})
+	}
+	if b.point.Verdict, err = proof.Prove(ctx, disks, b.s.o.Now); err != nil {
+		return err
+	}
+	b.r.Detail("Proof", string(b.point.Verdict.State))
+	if b.point.Verdict.State == proof.Failed {
+		b.r.Warn(notProved(b.point.Verdict))
+	}
+	return nil
+}
+
+func (b *backupRun) hasKeys(disk string) bool {
+	for _, k := range b.point.Keys {
+		if k.Disk == disk {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *backupRun) wipe() {
+	for _, bek := range b.beks {
+		bek.Wipe()
+	}
+}
+
+// commit attaches the documents and writes the root: from here on the point exists.
+func (b *backupRun) commit(ctx context.Context) (*recovery.Point, error) {
+	for i := range b.point.Disks {
+		written, err := b.writer.Disk(b.point.Disks[i].Name)
+		if err != nil {
+			return nil, err
+		}
+		b.point.Disks[i].Digest = written.Digest()
+	}
+	for name, v := range map[string]any{pointDocument: b.point, vmDocument: b.vm, disksDocument: b.disks} {
+		doc, err := json.Marshal(v)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s: %w", name, err)
+		}
+		if err := b.writer.Attach(name, doc); err != nil {
+			return nil, fmt.Errorf("attach %s: %w", name, err)
+		}
+	}
+	root, err := b.writer.Commit(ctx, map[string]string{labelItem: b.item.ID.Key()})
+	if err != nil {
+		return nil, fmt.Errorf("commit recovery point: %w", err)
+	}
+	return root, nil
+}
+
+// list puts a committed point on the list, notes it on the item, and lets expired points go. It is not
+// cut short by a cancel: the point is there, so the list must say so.
+func (b *backupRun) list(ctx context.Context, root *recovery.Point) error {
+	ctx = context.WithoutCancel(ctx)
+	point, err := decodePoint(root)
+	if err != nil {
+		return err
+	}
+	b.r.Detail("Recovery Point Id", point.ID)
+	err = b.s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		item, err := selectItem(ctx, tx, point.Item)
+		if err != nil {
+			return err
+		}
+		item.LastBackup, item.LastStatus, item.Problem = b.s.o.Now(), string(job.Completed), nil
+		if point.Verdict.State == proof.Failed {
+			p := notProved(point.Verdict)
+			item.Problem = &job.Problem{Code: p.Code, Message: p.Message, Advice: p.Advice}
+		}
+		return adopt(ctx, tx, &item, root)
+	})
+	if err != nil {
+		return err
+	}
+	unlinked, err := b.s.retain(ctx, point.Item, b.store)
+	if unlinked > 0 && err == nil {
+		_, err = b.store.Collect(ctx)
+	}
+	if err != nil { // the backup is done; what could not be let go is tried again next time
+		b.r.Log().Error("let expired recovery points go", "error", err)
+	}
+	return nil
+}
+
+// noteFailure puts a failed backup on its item.
+func (b *backupRun) noteFailure(ctx context.Context, cause error) error {
+	return b.s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		item, err := selectItem(ctx, tx, b.args.Item)
+		if err != nil {
+			return err
+		}
+		item.LastBackup, item.LastStatus = b.s.o.Now(), string(job.Failed)
+		if p := problem.Of(cause); p != nil {
+			item.Problem = &job.Problem{Code: p.Code, Message: p.Message, Advice: p.Advice, Target: p.Target}
+		}
+		if item.State == IRPending || item.State == Protected {
+			item.State = ProtectionError
+		}
+		return putItem(ctx, tx, item)
+	})
+}
+
+// fabricSource is a disk of a snapshot as the recovery store reads it: the same, with the store's word for
+// an extent.
+type fabricSource struct{ fabric.Disk }
+
+// Extents implements recovery.Source.
+func (f fabricSource) Extents(ctx context.Context) iter.Seq2[recovery.Extent, error] {
+	return func(yield func(recovery.Extent, error) bool) {
+		for e, err := range f.Disk.Extents(ctx) {
+			if !yield(recovery.Extent(e), err) {
+				return
+			}
+		}
+	}
+}
+
+// translate turns an engine's error into one for a person. What already is one stays.
+func translate(err error) error {
+	if problem.Of(err) != nil {
+		return err
+	}
+	if image, ok := errors.AsType[*fabric.ImageError](err); ok {
+		return imageProblem(image)
+	}
+	if damage, ok := errors.AsType[*recovery.DamageError](err); ok {
+		return pointDamaged(damage)
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return storeFull(err)
+	}
+	return err
+}
+
+func megabytes(n int64) string { return strconv.FormatInt((n+1<<19)>>20, 10) + " MB" }

@@ -1,0 +1,71 @@
+package backup
+
+import (
+	"context"
+	"time"
+
+	"kluis/internal/database"
+	"kluis/internal/job"
+	"kluis/internal/problem"
+)
+
+// RunSchedule starts the backups that are due, until ctx ends. What came due while no server ran is
+// started once, not once for each time that was missed.
+func (s *Service) RunSchedule(ctx context.Context) {
+	tick := time.NewTicker(15 * time.Second)
+	defer tick.Stop()
+	for {
+		if err := s.StartDue(ctx); err != nil && ctx.Err() == nil {
+			s.o.Log.Error("start scheduled backups", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// StartDue enqueues a backup for each item whose time has come. An item that another job works on waits
+// for its next time.
+func (s *Service) StartDue(ctx context.Context) error {
+	defer s.o.Jobs.Wake()
+	return s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		now := s.o.Now()
+		due, err := selectDue(ctx, tx, now)
+		if err != nil {
+			return err
+		}
+		for _, item := range due {
+			p, err := selectPolicy(ctx, tx, item.Policy)
+			if err != nil {
+				return err
+			}
+			item.next = p.Body.Schedule.Next(now)
+			if err := putItem(ctx, tx, item); err != nil {
+				return err
+			}
+			_, err = s.enqueue(ctx, tx, item, backupSpec(item, now, p.Body.Retention.Expiry(now), false))
+			if problem.Is(err, "UserErrorBackupOperationInProgress") {
+				s.o.Log.Warn("scheduled backup left out: another job works on the item", "item", item.ID.String())
+				continue
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// backupSpec is the job of one backup. The recovery point's id is decided here, so that a job that is
+// run again after a kill can tell whether it had already committed.
+func backupSpec(item Item, now, expiry time.Time, byUser bool) job.Spec {
+	return job.Spec{
+		Kind:  backupWork{}.Kind(),
+		Args:  backupArgs{Item: item.ID, Point: pointID(now), Expiry: expiry, ByUser: byUser},
+		Tasks: []string{taskSnapshot, taskTransfer, taskKeys, taskProve},
+		Details: map[string]string{"VM Name": item.VM.Name(),
+			"Recovery Point Expiry Time in UTC": expiry.UTC().Format(bagTime)},
+	}
+}

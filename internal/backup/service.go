@@ -1,0 +1,217 @@
+// Package backup is the service that protects encrypted virtual machines. Its story, in the order in
+// which a person meets it:
+//
+//   - vault.go: a Recovery Services vault owns policies, protected items and their recovery points.
+//   - policy.go: when to back up, and how long to keep.
+//   - protect.go: a VM becomes a protected item, after everything that would fail a backup was checked.
+//   - run.go: one backup, told in order: snapshot, transfer, keys, proof, commit, retain.
+//   - point.go: what a recovery point is, and how the catalogue is made to agree with the store.
+//   - restore.go: the way back: checks, disks, configuration and template.
+//   - retain.go: points that nothing wants any longer.
+//   - problems.go: everything that can be said to a person when it goes wrong.
+//
+// Invariants: the recovery store is the truth for recovery points and the database is a cache of it. A
+// point exists when its root is committed; a row is written only after that, and start-up adopts roots
+// that have no row. Whatever fails, no earlier recovery point is touched.
+//
+// Keys and secrets are read as the principal Backup Management Service, through the same access check as
+// anybody's; everything a caller asks for is authorized as that caller, here and not in the door.
+package backup
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"kluis/internal/armid"
+	"kluis/internal/compute"
+	"kluis/internal/database"
+	"kluis/internal/fabric"
+	"kluis/internal/job"
+	"kluis/internal/keyvault"
+	"kluis/internal/objects"
+	"kluis/internal/recovery"
+	"kluis/internal/secret"
+)
+
+// Azure's names for what is backed up here.
+const (
+	managementType = "AzureIaasVM"
+	vaultType      = "Microsoft.RecoveryServices/vaults"
+	vmType         = "Microsoft.Compute/virtualMachines"
+	classicVMType  = "Microsoft.ClassicCompute/virtualMachines"
+)
+
+// Authorizer decides whether the principal in ctx may do an action at a scope.
+type Authorizer interface {
+	Authorize(ctx context.Context, action string, scope armid.ID) error
+}
+
+// Machines is the inventory of VMs and disks. The Lookup methods serve jobs, which run when no caller
+// is there to be authorized; the others check the caller.
+type Machines interface {
+	VM(ctx context.Context, id armid.ID) (compute.VM, error)
+	VMs(ctx context.Context, scope armid.ID) ([]compute.VM, error)
+	LookupVM(ctx context.Context, id armid.ID) (compute.VM, error)
+	LookupDisk(ctx context.Context, id armid.ID) (compute.Disk, error)
+	Encryption(ctx context.Context, vm armid.ID) ([]compute.DiskEncryption, error)
+	ImageOf(ctx context.Context, disk armid.ID) (fabric.DiskSpec, error)
+	AdoptRestored(ctx context.Context, id armid.ID, path string, size int64, from compute.Disk) (compute.Disk, error)
+}
+
+// Fabric is what a backup and a restore need of a VM host.
+type Fabric interface {
+	Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoint) (fabric.Snapshot, error)
+	NewDisk(ctx context.Context, dir, name string, size int64) (NewDisk, error)
+	Remove(ctx context.Context, path string) error
+}
+
+// NewDisk is a disk image being written by a restore. It exists under its path only after Commit.
+type NewDisk interface {
+	recovery.Target
+	Path() string
+	Commit() error
+	Abort() error
+}
+
+// Keys is the key vault, used as the principal Backup Management Service.
+type Keys interface {
+	Missing(ctx context.Context, vault armid.ID, objectID string, want keyvault.Permissions) (keyvault.Permissions, error)
+	Key(ctx context.Context, id keyvault.KeyID) (keyvault.Key, error)
+	Secret(ctx context.Context, id keyvault.SecretID) (keyvault.Secret, error)
+	BackUpKey(ctx context.Context, id keyvault.KeyID) ([]byte, error)
+	BackUpSecret(ctx context.Context, id keyvault.SecretID) ([]byte, error)
+	Unwrapped(ctx context.Context, keyBlob, secretBlob []byte, secretVersion string) (secret.Bytes, error)
+}
+
+// Artifacts is where a restore leaves the configuration and the template.
+type Artifacts interface {
+	WriteArtifact(ctx context.Context, account armid.ID, container, name string, data []byte) (url string, err error)
+}
+
+// Groups knows the resource groups.
+type Groups interface {
+	GroupExists(ctx context.Context, name string) error
+}
+
+// Wrapper wraps a store's key to those who may open it: the server and the recovery kit.
+type Wrapper interface {
+	Wrap(plain []byte) ([]byte, error)
+	Unwrap(wrapped []byte) ([]byte, error)
+}
+
+// Options are the parts a Service is made of.
+type Options struct {
+	DB         *database.DB
+	Jobs       *job.Queue
+	Bucket     objects.Bucket // holds one recovery store for each Recovery Services vault
+	Wrapper    Wrapper
+	Authorizer Authorizer
+	Machines   Machines
+	Fabric     Fabric
+	Keys       Keys
+	Artifacts  Artifacts
+	Groups     Groups
+	// AsService returns ctx with the principal Backup Management Service, and that principal's object id.
+	AsService     func(ctx context.Context) context.Context
+	ServiceObject string
+	Correlation   func(ctx context.Context) string
+	Now           func() time.Time
+	NewID         func() string
+	Rand          io.Reader
+	Log           *slog.Logger
+}
+
+// Service protects virtual machines.
+type Service struct {
+	o Options
+
+	mu     sync.Mutex
+	stores map[string]*recovery.Store // open recovery stores by name
+}
+
+// Open makes the service and brings the catalogue into agreement with the recovery stores.
+func Open(ctx context.Context, o Options) (*Service, error) {
+	s := &Service{o: o, stores: map[string]*recovery.Store{}}
+	if err := s.reconcile(ctx); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("reconcile recovery points: %w", err)
+	}
+	return s, nil
+}
+
+// Works returns what a job.Runner needs to do this service's jobs.
+func (s *Service) Works() []job.Work {
+	return []job.Work{backupWork{s}, restoreWork{s}, deleteWork{s}}
+}
+
+// Close closes the recovery stores. No job may be running.
+func (s *Service) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var first error
+	for name, store := range s.stores {
+		if err := store.Close(); err != nil && first == nil {
+			first = fmt.Errorf("close recovery store %s: %w", name, err)
+		}
+		delete(s.stores, name)
+	}
+	return first
+}
+
+const keyDocument = "key.age"
+
+// createStore makes the recovery store of a new vault, under a key of its own that is kept in the store
+// itself, wrapped: the store and the recovery kit are enough to read it.
+func (s *Service) createStore(ctx context.Context, name string) error {
+	key := make([]byte, 32)
+	if _, err := io.ReadFull(s.o.Rand, key); err != nil {
+		return fmt.Errorf("make store key: %w", err)
+	}
+	wrapped, err := s.o.Wrapper.Wrap(key)
+	if err != nil {
+		return fmt.Errorf("wrap store key: %w", err)
+	}
+	store, err := recovery.Create(ctx, s.bucket(name), recovery.Options{Key: secret.New(key), Now: s.o.Now, Rand: s.o.Rand})
+	if err != nil {
+		return fmt.Errorf("create recovery store %s: %w", name, err)
+	}
+	if err := store.PutDocument(ctx, keyDocument, wrapped); err != nil {
+		_ = store.Close()
+		return fmt.Errorf("keep wrapped key of recovery store %s: %w", name, err)
+	}
+	s.mu.Lock()
+	s.stores[name] = store
+	s.mu.Unlock()
+	return nil
+}
+
+// store returns the open recovery store of a vault.
+func (s *Service) store(ctx context.Context, name string) (*recovery.Store, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if store, ok := s.stores[name]; ok {
+		return store, nil
+	}
+	wrapped, err := recovery.ReadDocument(ctx, s.bucket(name), keyDocument)
+	if err != nil {
+		return nil, fmt.Errorf("read wrapped key of recovery store %s: %w", name, err)
+	}
+	key, err := s.o.Wrapper.Unwrap(wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap key of recovery store %s: %w", name, err)
+	}
+	store, err := recovery.Open(ctx, s.bucket(name), recovery.Options{Key: secret.New(key), Now: s.o.Now, Rand: s.o.Rand})
+	if err != nil {
+		return nil, fmt.Errorf("open recovery store %s: %w", name, err)
+	}
+	s.stores[name] = store
+	return store, nil
+}
+
+func (s *Service) bucket(name string) objects.Bucket {
+	return objects.Prefix(s.o.Bucket, "stores/"+name+"/")
+}

@@ -1,0 +1,260 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"kluis/internal/armid"
+	"kluis/internal/database"
+)
+
+// RecoveryVault is a Recovery Services vault. It is stored as this document.
+type RecoveryVault struct {
+	ID         armid.ID          `json:"id"`
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags,omitempty"`
+	SKU        string            `json:"sku"`
+	Redundancy string            `json:"redundancy"` // LocallyRedundant, ZoneRedundant, GeoRedundant
+	// Properties are those a client sent that change nothing here; they are given back as they came.
+	Properties map[string]json.RawMessage `json:"properties,omitempty"`
+	Changed    time.Time                  `json:"changed"`
+
+	store string // name of its recovery store
+}
+
+// Redundancies are the storage replication settings of a vault.
+var Redundancies = []string{"LocallyRedundant", "GeoRedundant", "ZoneRedundant"}
+
+var vaultName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{1,49}$`)
+
+// PutVault creates a vault, with DefaultPolicy and a recovery store of its own, or changes one.
+func (s *Service) PutVault(ctx context.Context, v RecoveryVault) (_ RecoveryVault, created bool, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/write", v.ID); err != nil {
+		return RecoveryVault{}, false, err
+	}
+	if !vaultName.MatchString(v.ID.Name()) {
+		return RecoveryVault{}, false, invalidVaultName(v.ID.Name())
+	}
+	if v.Location == "" {
+		return RecoveryVault{}, false, locationRequired(v.ID)
+	}
+	if v.Redundancy == "" {
+		v.Redundancy = "GeoRedundant"
+	}
+	if !slices.Contains(Redundancies, v.Redundancy) {
+		return RecoveryVault{}, false, invalidRedundancy(v.Redundancy)
+	}
+	if err := s.o.Groups.GroupExists(ctx, v.ID.ResourceGroup); err != nil {
+		return RecoveryVault{}, false, err
+	}
+	v.Changed = s.o.Now()
+	if old, err := s.lookupVault(ctx, v.ID); err == nil {
+		return s.changeVault(ctx, old, v)
+	}
+	// The store comes first: a vault without one would be half done, a store without a vault is an empty folder.
+	v.store = s.o.NewID()
+	if err := s.createStore(ctx, v.store); err != nil {
+		return RecoveryVault{}, false, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		if err := insertVault(ctx, tx, v); err != nil {
+			return err
+		}
+		return putPolicy(ctx, tx, defaultPolicy(v.ID, v.Changed))
+	})
+	if database.IsUnique(err) {
+		return RecoveryVault{}, false, vaultBeingChanged(v.ID)
+	}
+	return v, true, err
+}
+
+func (s *Service) changeVault(ctx context.Context, old, v RecoveryVault) (RecoveryVault, bool, error) {
+	if old.Location != v.Location {
+		return RecoveryVault{}, false, locationFixed(old)
+	}
+	v.ID, v.store = old.ID, old.store
+	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		items, err := selectItems(ctx, tx, old.ID)
+		if err != nil {
+			return err
+		}
+		if len(items) > 0 && v.Redundancy != old.Redundancy {
+			return redundancyLocked(old)
+		}
+		return updateVault(ctx, tx, v)
+	})
+	return v, false, err
+}
+
+// Vault returns a vault.
+func (s *Service) Vault(ctx context.Context, id armid.ID) (RecoveryVault, error) {
+	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/read", id); err != nil {
+		return RecoveryVault{}, err
+	}
+	return s.lookupVault(ctx, id)
+}
+
+func (s *Service) lookupVault(ctx context.Context, id armid.ID) (v RecoveryVault, err error) {
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		v, err = selectVault(ctx, tx, id)
+		return err
+	})
+	return v, err
+}
+
+// Vaults returns the vaults of a resource group or a subscription, by id.
+func (s *Service) Vaults(ctx context.Context, scope armid.ID) ([]RecoveryVault, error) {
+	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/read", scope); err != nil {
+		return nil, err
+	}
+	return s.lookupVaults(ctx, scope)
+}
+
+func (s *Service) lookupVaults(ctx context.Context, scope armid.ID) (vaults []RecoveryVault, err error) {
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		all, err := selectVaults(ctx, tx)
+		if err != nil {
+			return err
+		}
+		vaults = slices.DeleteFunc(all, func(v RecoveryVault) bool { return !v.ID.Within(scope) })
+		return nil
+	})
+	return vaults, err
+}
+
+// CountIn says how many vaults a resource group holds; a group that holds any is not deleted.
+func (s *Service) CountIn(ctx context.Context, group armid.ID) (int, error) {
+	vaults, err := s.lookupVaults(ctx, group)
+	return len(vaults), err
+}
+
+// DeleteVault removes a vault that protects nothing and holds no recovery point. Deleting one that does
+// not exist is no error. The emptied recovery store is left where it is.
+func (s *Service) DeleteVault(ctx context.Context, id armid.ID) (existed bool, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/delete", id); err != nil {
+		return false, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		v, err := selectVault(ctx, tx, id)
+		if isNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		items, err := selectItems(ctx, tx, v.ID)
+		if err != nil {
+			return err
+		}
+		if len(items) > 0 {
+			return vaultNotEmpty(v, items)
+		}
+		existed = true
+		return deleteVault(ctx, tx, v)
+	})
+	return existed, err
+}
+
+// PutPolicy creates or changes a policy of a vault. A change counts for recovery points that come and
+// for the next run of its items; what was already taken keeps its expiry.
+func (s *Service) PutPolicy(ctx context.Context, p Policy) (Policy, error) {
+	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/backupPolicies/write", p.ID); err != nil {
+		return Policy{}, err
+	}
+	if err := p.Body.check(); err != nil {
+		return Policy{}, invalidPolicy(p.ID, err)
+	}
+	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		if _, err := selectVault(ctx, tx, p.ID.Parent()); err != nil {
+			return err
+		}
+		if err := putPolicy(ctx, tx, p); err != nil {
+			return err
+		}
+		items, err := selectItems(ctx, tx, p.ID.Parent())
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			if item.Policy.Equal(p.ID) {
+				p.Body.ProtectedItemsCount++
+				item.next = p.Body.Schedule.Next(s.o.Now())
+				if err := putItem(ctx, tx, item); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	return p, err
+}
+
+// Policy returns a policy, with the number of items that follow it.
+func (s *Service) Policy(ctx context.Context, id armid.ID) (Policy, error) {
+	policies, err := s.Policies(ctx, id.Parent())
+	if err != nil {
+		return Policy{}, err
+	}
+	for _, p := range policies {
+		if p.ID.Equal(id) {
+			return p, nil
+		}
+	}
+	return Policy{}, policyNotFound(id)
+}
+
+// Policies returns the policies of a vault, by id.
+func (s *Service) Policies(ctx context.Context, vault armid.ID) (policies []Policy, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/backupPolicies/read", vault); err != nil {
+		return nil, err
+	}
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		if _, err := selectVault(ctx, tx, vault); err != nil {
+			return err
+		}
+		if policies, err = selectPolicies(ctx, tx, vault); err != nil {
+			return err
+		}
+		items, err := selectItems(ctx, tx, vault)
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			for i := range policies {
+				if item.Policy.Equal(policies[i].ID) {
+					policies[i].Body.ProtectedItemsCount++
+				}
+			}
+		}
+		return nil
+	})
+	return policies, err
+}
+
+// DeletePolicy removes a policy that no item follows.
+func (s *Service) DeletePolicy(ctx context.Context, id armid.ID) (existed bool, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/backupPolicies/delete", id); err != nil {
+		return false, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		items, err := selectItems(ctx, tx, id.Parent())
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			if item.Policy.Equal(id) {
+				return policyInUse(id, item)
+			}
+		}
+		existed, err = deletePolicy(ctx, tx, id)
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("delete policy: %w", err)
+	}
+	return existed, nil
+}
