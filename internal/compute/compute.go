@@ -375,15 +375,11 @@ func (s *Service) Encryption(ctx context.Context, id armid.ID) (all []DiskEncryp
 		if err != nil {
 			return nil, err
 		}
-		lun := vm.LunOf(diskID)
-		settings := disk.settings()
-		if settings == nil && lun < 0 {
-			settings = vm.Properties.StorageProfile.OSDisk.EncryptionSettings.enabled()
-		}
+		settings := vm.settingsOf(disk)
 		if settings == nil {
 			continue
 		}
-		e := DiskEncryption{DiskID: disk.ID, Lun: lun, Name: disk.ID.Name(),
+		e := DiskEncryption{DiskID: disk.ID, Lun: vm.LunOf(diskID), Name: disk.ID.Name(),
 			SecretURL: settings.DiskEncryptionKey.SecretURL, SecretVault: settings.DiskEncryptionKey.SourceVault.ID}
 		if k := settings.KeyEncryptionKey; k != nil {
 			e.KeyURL, e.KeyVault = k.KeyURL, k.SourceVault.ID

@@ -1,0 +1,202 @@
+// Package compute is the door of Microsoft.Compute: virtual machines and managed disks. It decodes, calls
+// the service of the same name, which authorizes, and encodes. What a client sends and the service does
+// not know comes back unchanged, so documents are the service's own types and not copied here.
+//
+// Azure answers a PUT at once and finishes it behind an operation; here it is finished when it is
+// answered, with provisioningState Succeeded, which every poller takes as the end.
+//
+// Microsoft.ClassicCompute, the model before Resource Manager, has a door too, because clients probe for
+// classic VMs by their ids: it never has any.
+package compute
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"kluis/internal/api/arm"
+	"kluis/internal/compute"
+	"kluis/internal/problem"
+)
+
+// Provider returns the table of Microsoft.Compute.
+func Provider(s *compute.Service) arm.Provider {
+	h := handlers{s}
+	return arm.Provider{Namespace: "Microsoft.Compute", Resources: []arm.Resource{
+		{Type: compute.VMType, Get: h.getVM, Put: h.putVM, Delete: h.deleteVM, List: h.listVMs,
+			GetActions: map[string]arm.Handler{"instanceView": h.instanceView}},
+		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Delete: h.deleteDisk, List: h.listDisks},
+	}}
+}
+
+// Classic returns the table of Microsoft.ClassicCompute, which is always empty.
+func Classic() arm.Provider {
+	return arm.Provider{Namespace: "Microsoft.ClassicCompute", Resources: []arm.Resource{
+		{Type: "Microsoft.ClassicCompute/virtualMachines", Get: noClassic, List: noClassics},
+	}}
+}
+
+type handlers struct{ s *compute.Service }
+
+func (h handlers) getVM(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	vm, err := h.s.VM(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !wantsInstanceView(r) {
+		return arm.OK(vm), nil
+	}
+	body, err := h.withInstanceView(ctx, vm)
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(body), nil
+}
+
+func (h handlers) instanceView(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	view, err := h.s.InstanceView(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(view), nil
+}
+
+func (h handlers) listVMs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	vms, err := h.s.VMs(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if !wantsInstanceView(r) {
+		return arm.List(r, vms), nil
+	}
+	var items []any
+	for _, vm := range vms {
+		item, err := h.withInstanceView(ctx, vm)
+		switch {
+		case problem.KindOf(err) == problem.NotFound: // deleted since the list was read
+			continue
+		case err != nil:
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	return arm.List(r, items), nil
+}
+
+func (h handlers) putVM(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	var vm compute.VM
+	if err := r.Decode(&vm); err != nil {
+		return nil, err
+	}
+	vm.ID = r.ID
+	vm, created, err := h.s.PutVM(ctx, vm)
+	if err != nil {
+		return nil, err
+	}
+	return put(vm, created), nil
+}
+
+func (h handlers) deleteVM(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	existed, err := h.s.DeleteVM(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return deleted(existed), nil
+}
+
+func (h handlers) getDisk(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	disk, err := h.s.Disk(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(disk), nil
+}
+
+func (h handlers) listDisks(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	disks, err := h.s.Disks(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return arm.List(r, disks), nil
+}
+
+func (h handlers) putDisk(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	var disk compute.Disk
+	if err := r.Decode(&disk); err != nil {
+		return nil, err
+	}
+	disk.ID = r.ID
+	disk, created, err := h.s.PutDisk(ctx, disk)
+	if err != nil {
+		return nil, err
+	}
+	return put(disk, created), nil
+}
+
+func (h handlers) deleteDisk(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	existed, err := h.s.DeleteDisk(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return deleted(existed), nil
+}
+
+func put(body any, created bool) *arm.Reply {
+	if created {
+		return arm.Created(body)
+	}
+	return arm.OK(body)
+}
+
+func deleted(existed bool) *arm.Reply {
+	if existed {
+		return arm.OK(nil)
+	}
+	return arm.NoContent()
+}
+
+// wantsInstanceView reports whether $expand, whose value is a list, has instanceView in it.
+func wantsInstanceView(r *arm.Request) bool {
+	for name, values := range r.Query {
+		if !strings.EqualFold(name, "$expand") {
+			continue
+		}
+		for _, v := range strings.Split(strings.Join(values, ","), ",") {
+			if strings.EqualFold(strings.TrimSpace(v), "instanceView") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// withInstanceView is a VM's document with its instance view among the properties.
+func (h handlers) withInstanceView(ctx context.Context, vm compute.VM) (any, error) {
+	view, err := h.s.InstanceView(ctx, vm.ID)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(vm)
+	if err != nil {
+		return nil, fmt.Errorf("encode virtual machine: %w", err)
+	}
+	var document map[string]any
+	if err := json.Unmarshal(b, &document); err != nil {
+		return nil, fmt.Errorf("decode virtual machine: %w", err)
+	}
+	if properties, ok := document["properties"].(map[string]any); ok {
+		properties["instanceView"] = view
+	}
+	return document, nil
+}
+
+func noClassic(_ context.Context, r *arm.Request) (*arm.Reply, error) {
+	return nil, problem.New(problem.NotFound, "ResourceNotFound", "The Resource '%s/%s' under resource group '%s' was not found.",
+		r.ID.Type(), r.ID.Name(), r.ID.ResourceGroup).WithTarget(r.ID.String()).
+		WithAdvice("Classic virtual machines do not exist here. Deploy the VM through Resource Manager.")
+}
+
+func noClassics(_ context.Context, r *arm.Request) (*arm.Reply, error) {
+	return arm.List(r, []any{}), nil
+}
