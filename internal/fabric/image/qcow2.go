@@ -79,6 +79,7 @@ func (q qcow2) check(ctx context.Context, r io.ReaderAt, size int64) error {
 	cluster := uint64(1) << q.clusterBits
 	perTable := cluster / q.entrySize
 	table := make([]byte, cluster)
+	tables := uint64(size) >> q.clusterBits // no two entries share a table, so there is room for so many
 	for i := uint64(0); i < uint64(q.l1Count); i += qcow2TableWindow / 8 {
 		window := min(qcow2TableWindow/8, uint64(q.l1Count)-i)
 		l1, err := readAll(r, int64(q.l1Offset+i*8), int(window*8), size)
@@ -94,6 +95,10 @@ func (q qcow2) check(ctx context.Context, r io.ReaderAt, size int64) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			if tables == 0 {
+				return faultf(fabric.Unreadable, "it has more tables than room for them")
+			}
+			tables--
 			if err := inside(off, cluster, size); err != nil {
 				return err
 			}
