@@ -84,19 +84,30 @@ func (s *Service) PutDisk(ctx context.Context, d Disk) (_ Disk, created bool, er
 		return Disk{}, false, err
 	}
 	row := diskRow{Disk: d}
-	if old, err := s.diskRow(ctx, d.ID); err == nil {
-		if row, err = changed(old, d); err != nil {
-			return Disk{}, false, err
-		}
-	} else if !isNotFound(err) {
-		return Disk{}, false, err
-	} else if row.image, err = s.importImage(ctx, d); err != nil {
-		return Disk{}, false, err
-	} else {
-		created = true
+	// A look at the file is slow and is no part of the transaction, where what was found is looked for again.
+	_, err = s.diskRow(ctx, d.ID)
+	if created = isNotFound(err); created {
+		row.image, err = s.importImage(ctx, d)
 	}
-	row.settle(s.o.Now(), s.o.NewID())
-	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error { return putDisk(ctx, tx, row) })
+	if err != nil {
+		return Disk{}, false, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		old, err := selectDisk(ctx, tx, d.ID)
+		switch {
+		case err == nil:
+			if row, err = changed(old, d); err != nil {
+				return err
+			}
+			created = false
+		case !isNotFound(err):
+			return err
+		case !created:
+			return err // deleted since
+		}
+		row.settle(s.o.Now(), s.o.NewID())
+		return putDisk(ctx, tx, row)
+	})
 	if database.IsUnique(err) {
 		return Disk{}, false, imageTaken(d, row.image.Path)
 	}
@@ -232,6 +243,7 @@ func (s *Service) PutVM(ctx context.Context, vm VM) (_ VM, created bool, err err
 	if err := s.o.Groups.GroupExists(ctx, vm.ID.ResourceGroup); err != nil {
 		return VM{}, false, err
 	}
+	vm.dropReadOnly()
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		old, err := selectVM(ctx, tx, vm.ID)
 		if err != nil && !isNotFound(err) {

@@ -1,6 +1,7 @@
 package compute
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,6 +91,7 @@ type Disk struct {
 	ID         armid.ID
 	Location   string
 	Tags       map[string]string
+	ManagedBy  string // id of the VM that has it, or ""; what a client says of it does not count
 	Properties DiskProperties
 
 	sent map[string]any
@@ -152,14 +154,18 @@ func (v *VM) UnmarshalJSON(b []byte) error {
 
 // MarshalJSON writes the document: what a client sent, with what is known here over it.
 func (d Disk) MarshalJSON() ([]byte, error) {
-	return overlay(d.sent, resource[DiskProperties]{d.ID, d.ID.Name(), DiskType, d.Location, d.Tags, d.Properties})
+	return overlay(d.sent, struct {
+		resource[DiskProperties]
+		ManagedBy string `json:"managedBy,omitempty"`
+	}{resource[DiskProperties]{d.ID, d.ID.Name(), DiskType, d.Location, d.Tags, d.Properties}, d.ManagedBy})
 }
 
 // UnmarshalJSON reads a document.
 func (d *Disk) UnmarshalJSON(b []byte) error {
 	var r resource[DiskProperties]
 	sent, err := readDocument(b, &r)
-	*d = Disk{r.ID, r.Location, r.Tags, r.Properties, sent}
+	delete(sent, "managedBy")
+	*d = Disk{ID: r.ID, Location: r.Location, Tags: r.Tags, Properties: r.Properties, sent: sent}
 	return err
 }
 
@@ -167,7 +173,17 @@ func readDocument(b []byte, known any) (sent map[string]any, err error) {
 	if err := json.Unmarshal(b, known); err != nil {
 		return nil, err
 	}
-	return sent, json.Unmarshal(b, &sent)
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber() // what is not understood must not be rounded
+	return sent, d.Decode(&sent)
+}
+
+// dropReadOnly forgets what clients send back that they were told about the VM's state.
+func (v *VM) dropReadOnly() {
+	delete(v.sent, "resources")
+	if properties, ok := v.sent["properties"].(map[string]any); ok {
+		delete(properties, "instanceView")
+	}
 }
 
 // overlay puts the known values over the sent ones, deep into objects and lists of the same length.
@@ -177,7 +193,9 @@ func overlay(sent map[string]any, known any) ([]byte, error) {
 		return b, err
 	}
 	var over map[string]any
-	if err := json.Unmarshal(b, &over); err != nil {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	if err := d.Decode(&over); err != nil {
 		return nil, err
 	}
 	return json.Marshal(merge(sent, over))
@@ -382,6 +400,7 @@ func (r *diskRow) settle(now time.Time, id string) {
 	if r.vm != "" {
 		p.DiskState = attached
 	}
+	r.ManagedBy = r.vm
 	p.SizeBytes = r.image.Size
 	p.SizeGB = (r.image.Size + 1<<30 - 1) >> 30
 }

@@ -43,6 +43,7 @@ func scanDisk(row interface{ Scan(...any) error }) (r diskRow, err error) {
 	if err := json.Unmarshal([]byte(doc), &r.Disk); err != nil {
 		return r, fmt.Errorf("decode disk: %w", err)
 	}
+	r.ManagedBy = r.vm
 	return r, nil
 }
 

@@ -95,13 +95,13 @@ func (q qcow2) check(ctx context.Context, r io.ReaderAt, size int64) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			if err := inside(off, cluster, size); err != nil {
+				return err
+			}
 			if tables == 0 {
 				return faultf(fabric.Unreadable, "it has more tables than room for them")
 			}
 			tables--
-			if err := inside(off, cluster, size); err != nil {
-				return err
-			}
 			if _, err := r.ReadAt(table, int64(off)); err != nil {
 				return err
 			}
