@@ -191,9 +191,10 @@ func (s *Service) reconcile(ctx context.Context) error {
 }
 
 func (s *Service) reconcileVault(ctx context.Context, v RecoveryVault, store *recovery.Store) error {
-	stored, err := store.Points(ctx)
-	if err != nil {
-		return fmt.Errorf("list recovery points: %w", err)
+	// The store lists what it can read and names the rest; a point that is damaged is not one that is gone.
+	stored, damage := store.Points(ctx)
+	if damage != nil {
+		s.o.Log.Error("some recovery points cannot be read", "vault", v.ID.String(), "error", damage)
 	}
 	roots := map[string]*recovery.Point{}
 	for _, p := range stored {
@@ -212,7 +213,7 @@ func (s *Service) reconcileVault(ctx context.Context, v RecoveryVault, store *re
 			known := map[string]bool{}
 			for _, p := range points {
 				known[p.ID] = true
-				if roots[p.ID] == nil {
+				if roots[p.ID] == nil && damage == nil {
 					s.o.Log.Error("recovery point is not in the recovery store and is taken off the list", "point", p.ID, "item", item.ID.String())
 					if err := deletePoint(ctx, tx, item.ID, p.ID); err != nil {
 						return err

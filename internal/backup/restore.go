@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"kluis/internal/armid"
 	"kluis/internal/compute"
 	"kluis/internal/database"
+	"kluis/internal/fabric"
 	"kluis/internal/job"
 	"kluis/internal/keyvault"
 	"kluis/internal/problem"
@@ -89,7 +91,8 @@ func (s *Service) containerFor(p Point) string {
 		}
 	}
 	unique := strings.ReplaceAll(s.o.NewID(), "-", "")
-	return (name.String() + "vm")[:min(name.Len()+2, maxContainerName-len(unique)-1)] + "-" + unique
+	vm := cmp.Or(name.String(), "vm")
+	return vm[:min(len(vm), maxContainerName-len(unique)-1)] + "-" + unique
 }
 
 func (s *Service) checkTarget(ctx context.Context, p Point, req RestoreRequest) error {
@@ -284,7 +287,7 @@ func (r *restoreRun) restoreDisk(ctx context.Context, d PointDisk, as compute.Di
 	if err != nil {
 		return compute.Disk{}, pointDamaged(err)
 	}
-	target, err := r.s.o.Fabric.NewDisk(ctx, r.args.TargetGroup.ResourceGroup, name, d.Size)
+	target, err := r.newDisk(ctx, name, d)
 	if err != nil {
 		return compute.Disk{}, restoreFailure(d.Name, err)
 	}
@@ -306,6 +309,21 @@ func (r *restoreRun) restoreDisk(ctx context.Context, d PointDisk, as compute.Di
 	return disk, nil
 }
 
+// newDisk begins an image. One that is there although no resource has it was left by an attempt that was
+// killed between naming the image and making it a resource; the name is this job's alone.
+func (r *restoreRun) newDisk(ctx context.Context, name string, d PointDisk) (NewDisk, error) {
+	folder := strings.ToLower(r.args.TargetGroup.ResourceGroup)
+	data := d.Counters.New + d.Counters.Reused
+	target, err := r.s.o.Fabric.NewDisk(ctx, folder, name+".raw", d.Size, data)
+	if left, ok := errors.AsType[*fabric.ImageError](err); ok && left.Kind == fabric.Exists && r.r.Attempt() > 1 {
+		if err := r.s.o.Fabric.Remove(ctx, left.Path); err != nil {
+			return nil, err
+		}
+		return r.s.o.Fabric.NewDisk(ctx, folder, name+".raw", d.Size, data)
+	}
+	return target, err
+}
+
 func (r *restoreRun) storeOf(ctx context.Context) (*recovery.Store, error) {
 	v, err := r.s.lookupVault(ctx, vaultOf(r.point.Item))
 	if err != nil {
@@ -315,7 +333,8 @@ func (r *restoreRun) storeOf(ctx context.Context) (*recovery.Store, error) {
 }
 
 func restoreFailure(disk string, err error) error {
-	if errors.Is(err, syscall.ENOSPC) {
+	image, ok := errors.AsType[*fabric.ImageError](err)
+	if ok && image.Kind == fabric.NoSpace || errors.Is(err, syscall.ENOSPC) {
 		return targetFull(disk, err)
 	}
 	return fmt.Errorf("restore disk %s: %w", disk, err)

@@ -287,6 +287,7 @@ func (b *backupRun) parent(ctx context.Context, disk string, size int64) *recove
 func (b *backupRun) backUpKeys(ctx context.Context) error {
 	ctx = b.s.o.AsService(ctx)
 	b.beks = map[string]secret.Bytes{}
+	keyBlobs := map[string][]byte{} // disks often share a KEK: it is backed up once
 	for i, e := range b.encryption {
 		keyID, err := keyvault.ParseKeyID(e.KeyURL)
 		if err != nil {
@@ -304,9 +305,12 @@ func (b *backupRun) backUpKeys(ctx context.Context) error {
 		if err != nil {
 			return keyFailure("secret", e.SecretURL, err)
 		}
-		keyBlob, err := b.s.o.Keys.BackUpKey(ctx, keyID)
-		if err != nil {
-			return keyFailure("key", e.KeyURL, err)
+		keyBlob, ok := keyBlobs[e.KeyURL]
+		if !ok {
+			if keyBlob, err = b.s.o.Keys.BackUpKey(ctx, keyID); err != nil {
+				return keyFailure("key", e.KeyURL, err)
+			}
+			keyBlobs[e.KeyURL] = keyBlob
 		}
 		// The wrapped BEK is ciphertext under the KEK; a value that is not wrapped never gets here (checkKeys).
 		for name, data := range map[string][]byte{keyAttachment(i): keyBlob, secretAttachment(i): secretBlob, wrappedAttachment(i): current.Value.Reveal()} {

@@ -65,7 +65,8 @@ type Machines interface {
 // Fabric is what a backup and a restore need of a VM host.
 type Fabric interface {
 	Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoint) (fabric.Snapshot, error)
-	NewDisk(ctx context.Context, dir, name string, size int64) (NewDisk, error)
+	// NewDisk begins an image of size bytes, of which data bytes will be written.
+	NewDisk(ctx context.Context, dir, name string, size, data int64) (NewDisk, error)
 	Remove(ctx context.Context, path string) error
 }
 

@@ -183,11 +183,11 @@ func restoredMachine(doc map[string]any, vm compute.VM, restored []restoredDisk,
 type keyAndSecretDetails struct {
 	KeyURL                   string `json:"KeyUrl"`
 	KeyVaultID               string `json:"KeyVaultId"`
-	KeyBackupData            []byte `json:"KeyBackupData"`
+	KeyBackupData            string `json:"KeyBackupData"`
 	SecretURL                string `json:"SecretUrl"`
 	SecretVaultID            string `json:"SecretVaultId"`
 	SecretData               string `json:"SecretData"`
-	KeyVaultSecretBackupData []byte `json:"KeyVaultSecretBackupData"`
+	KeyVaultSecretBackupData string `json:"KeyVaultSecretBackupData"`
 	EncryptionMechanism      string `json:"EncryptionMechanism"`
 }
 
@@ -203,9 +203,9 @@ func encryptionInfo(keys []KeyBackup) ([]byte, error) {
 		DataDiskKeyAndSecretDetails []dataDisk           `json:",omitempty"`
 	}{}
 	for _, k := range keys {
-		details := keyAndSecretDetails{KeyURL: k.KeyURL, KeyVaultID: k.KeyVault.String(), KeyBackupData: k.KeyBlob,
+		details := keyAndSecretDetails{KeyURL: k.KeyURL, KeyVaultID: k.KeyVault.String(), KeyBackupData: EncodeBackup(k.KeyBlob),
 			SecretURL: k.SecretURL, SecretVaultID: k.SecretVault.String(), SecretData: string(k.Wrapped),
-			KeyVaultSecretBackupData: k.SecretBlob, EncryptionMechanism: "BEK with KEK"}
+			KeyVaultSecretBackupData: EncodeBackup(k.SecretBlob), EncryptionMechanism: "BEK with KEK"}
 		if k.Lun < 0 {
 			info.OsDiskKeyAndSecretDetails = &details
 		} else {
@@ -215,8 +215,11 @@ func encryptionInfo(keys []KeyBackup) ([]byte, error) {
 	return json.MarshalIndent(info, "", "  ")
 }
 
-// EncodeBackup is how a key vault's backup blob is written in Azure's documents: base64 of its text.
-func EncodeBackup(blob []byte) string { return base64.StdEncoding.EncodeToString(blob) }
+// EncodeBackup is how a key vault's backup blob is written in Azure's documents: in base64, and what comes
+// out when that is decoded is the text that the key vault's restore takes.
+func EncodeBackup(blob []byte) string {
+	return base64.StdEncoding.EncodeToString([]byte(base64.RawURLEncoding.EncodeToString(blob)))
+}
 
 func toMap(v any) (m map[string]any, err error) {
 	b, err := json.Marshal(v)
