@@ -197,14 +197,22 @@ func (s *story) enableTooEarly(ctx context.Context) error {
 }
 
 func (s *story) enable(ctx context.Context) error {
+	if err := s.grant(ctx); err != nil {
+		return err
+	}
+	var err error
+	s.item, err = s.c.EnableProtection(ctx, s.vault, s.vm, policyName)
+	return err
+}
+
+// grant gives Backup Management Service the access of the template 'Azure Backup'.
+func (s *story) grant(ctx context.Context) error {
 	template := client.AzureBackupTemplate()
 	if err := s.c.AddAccessPolicy(ctx, s.keyVault.ARMID(), client.BackupManagementService, template); err != nil {
 		return err
 	}
 	s.fact("Backup Management Service: keys %s; secrets %s", strings.Join(template.Keys, ", "), strings.Join(template.Secrets, ", "))
-	var err error
-	s.item, err = s.c.EnableProtection(ctx, s.vault, s.vm, policyName)
-	return err
+	return nil
 }
 
 func (s *story) refuseBEKAlone(ctx context.Context) error {

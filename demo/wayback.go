@@ -95,6 +95,9 @@ func (s *story) restoreWithoutKeys(ctx context.Context) error {
 	if err := s.makeKeyVault(ctx); err != nil {
 		return err
 	}
+	if err := s.grant(ctx); err != nil { // a new key vault knows nobody
+		return err
+	}
 	_, err := s.startRestore(ctx, 0)
 	return s.refused(err, "UserErrorKeyAndSecretNotFound")
 }
