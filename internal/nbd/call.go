@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -51,7 +52,7 @@ func (c *Client) receive() {
 	for err == nil {
 		err = c.receiveOne(r)
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF // nothing was expected to end
 	}
 	_ = c.conn.Close()
@@ -114,8 +115,10 @@ func (c *Client) receiveChunk(r *bufio.Reader) error {
 	if h.flags&chunkDone == 0 {
 		return nil
 	}
-	if err := k.complete(); err != nil {
-		return err
+	if k.err == nil { // an error is an answer, however little came before it
+		if err := k.complete(); err != nil {
+			return err
+		}
 	}
 	c.finish(h.cookie, k)
 	return nil
@@ -245,8 +248,6 @@ func (k *call) takeError(r *bufio.Reader, h chunkHeader) error {
 // complete checks, when the last chunk is here, that the answer is whole.
 func (k *call) complete() error {
 	switch {
-	case k.err != nil:
-		return nil
 	case k.command == cmdRead && !k.pieces.cover(int64(len(k.buf))):
 		return protocolErrorf("a read of %d bytes was answered in part", len(k.buf))
 	case k.command == cmdBlockStatus && len(k.extents) == 0:

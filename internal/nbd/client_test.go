@@ -125,7 +125,7 @@ func TestQEMU(t *testing.T) {
 					got, err := c.ReadAt(p[:n], int64(off))
 					if off+n > size {
 						n = size - off
-						if err != io.EOF {
+						if !errors.Is(err, io.EOF) {
 							t.Errorf("read over the end: %v", err)
 						}
 					} else if err != nil {

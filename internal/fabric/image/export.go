@@ -38,7 +38,7 @@ func (f *Fabric) export(ctx context.Context, image *file, h header) (*export, er
 	if err != nil {
 		return nil, fmt.Errorf("make a socket for qemu-nbd: %w", err)
 	}
-	defer socket.Close()
+	defer func() { _ = socket.Close() }()
 
 	const options = "file.driver=file,file.filename=/proc/self/fd/4,file.locking=auto"
 	e := &export{stderr: &tail{}, exited: make(chan struct{})}
@@ -83,18 +83,18 @@ func (f *Fabric) connect() (net.Conn, *os.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	folder, err := os.Open(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }()
 	name := &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("/proc/self/fd/%d/s", folder.Fd())}
 	listener, err := net.ListenUnix("unix", name)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }()
 	listener.SetUnlinkOnClose(false)
 	conn, err := net.DialUnix("unix", nil, name)
 	if err != nil {
@@ -126,7 +126,7 @@ func (e *export) explain(err error) error {
 }
 
 func (e *export) close(ctx context.Context) error {
-	err := e.Client.Close()
+	err := e.Close()
 	e.end(ctx)
 	return err
 }
@@ -163,7 +163,7 @@ func (d *exportedDisk) close(ctx context.Context) error {
 
 func (d *exportedDisk) ReadAt(p []byte, off int64) (int, error) {
 	n, err := d.export.ReadAt(p, off)
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return n, err
 	}
 	return n, named(d.file.path, d.export.explain(err))

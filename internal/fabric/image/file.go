@@ -89,7 +89,7 @@ func openRegular(folder, path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	rel, _ := below(folder, path)
 	info, err := root.Lstat(rel)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -110,7 +111,7 @@ func identifyAs(r io.ReaderAt, size int64, format string, expected int64) (heade
 func readUpTo(r io.ReaderAt, off int64, n int, size int64) ([]byte, error) {
 	b := make([]byte, max(0, min(int64(n), size-off)))
 	if got, err := r.ReadAt(b, off); got < len(b) {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			err = faultf(fabric.Truncated, "it ends at %d and had %d bytes", off+int64(got), size)
 		}
 		return nil, fmt.Errorf("read %d bytes at %d: %w", n, off, err)

@@ -128,7 +128,7 @@ func (h *house) convert(raw, format string, args ...string) string {
 // snapshot takes one of a VM with one disk.
 func (h *house) snapshot(path, format string, expected int64) (fabric.Snapshot, error) {
 	vm := fabric.VM{ID: "vm", Name: "vm", Disks: []fabric.DiskSpec{{ID: "disk", Path: path, Format: format, ExpectedSize: expected}}}
-	return h.Fabric.Snapshot(h.t.Context(), vm, "")
+	return h.Snapshot(h.t.Context(), vm, "")
 }
 
 func (h *house) mustSnapshot(path, format string, expected int64) fabric.Disk {
@@ -158,7 +158,7 @@ func content(ctx context.Context, d fabric.Disk) (all []byte, read int64, err er
 		}
 		for off := e.Offset; off < e.Offset+e.Length; off += mib {
 			n := min(mib, e.Offset+e.Length-off)
-			if _, err := d.ReadAt(all[off:off+n], off); err != nil && err != io.EOF {
+			if _, err := d.ReadAt(all[off:off+n], off); err != nil && !errors.Is(err, io.EOF) {
 				return nil, 0, err
 			}
 			read += n
@@ -233,10 +233,10 @@ func TestSnapshotReadsEveryFormat(t *testing.T) {
 			if n, err := d.ReadAt(p, 7*mib+4000); n != len(p) || err != nil || !bytes.Equal(p, want[7*mib+4000:][:5000]) {
 				t.Errorf("read in the middle: %d, %v", n, err)
 			}
-			if n, err := d.ReadAt(p, size-100); n != 100 || err != io.EOF || !bytes.Equal(p[:100], want[size-100:]) {
+			if n, err := d.ReadAt(p, size-100); n != 100 || !errors.Is(err, io.EOF) || !bytes.Equal(p[:100], want[size-100:]) {
 				t.Errorf("read across the end: %d, %v", n, err)
 			}
-			if n, err := d.ReadAt(p, size); n != 0 || err != io.EOF {
+			if n, err := d.ReadAt(p, size); n != 0 || !errors.Is(err, io.EOF) {
 				t.Errorf("read at the end: %d, %v", n, err)
 			}
 			if err := d.Verify(t.Context()); err != nil {

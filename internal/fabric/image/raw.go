@@ -39,7 +39,7 @@ func (d *rawDisk) ReadAt(p []byte, off int64) (int, error) {
 	switch {
 	case n == len(p):
 		return n, eof
-	case err == io.EOF:
+	case errors.Is(err, io.EOF):
 		err = faultf(fabric.Truncated, "it ends at %d and had %d bytes", off+int64(n), d.file.size)
 	}
 	return n, named(d.file.path, err)

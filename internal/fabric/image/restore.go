@@ -82,7 +82,7 @@ func (f *Fabric) begin(rel, path string) (*NewDisk, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer top.Close()
+	defer func() { _ = top.Close() }()
 	if err := top.MkdirAll(rel, 0o700); err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (d *NewDisk) syncFolder() error {
 	if err != nil {
 		return err
 	}
-	defer folder.Close()
+	defer func() { _ = folder.Close() }()
 	return folder.Sync()
 }
 
@@ -227,7 +227,7 @@ func (f *Fabric) Remove(ctx context.Context, path string) error {
 	if err != nil {
 		return named(path, err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	info, err := root.Lstat(rel)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
