@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
+)
+
+// config is everything that can be set. Each value comes from the flag, else from the environment
+// (KLUIS_ and the name, such as KLUIS_ALLOW_IMAGES), else from the configuration file, else it is the
+// default. An unknown name in the file is an error: a misspelt setting must not be a default in disguise.
+type config struct {
+	Data        string   `yaml:"data"`
+	Listen      string   `yaml:"listen"`
+	Domain      string   `yaml:"domain"`
+	Database    string   `yaml:"database"`
+	Store       string   `yaml:"store"`
+	AllowImages []string `yaml:"allow-images"`
+	RestoreDir  string   `yaml:"restore-dir"`
+	Workers     int      `yaml:"workers"`
+	Node        string   `yaml:"node"`
+	LogLevel    string   `yaml:"log-level"`
+}
+
+func defaults() config {
+	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Workers: 2, Node: "kluis", LogLevel: "info"}
+}
+
+const environment = "KLUIS_"
+
+// bind declares the flags on c's fields, which hold the defaults.
+func (c *config) bind(f *pflag.FlagSet) {
+	f.StringVar(&c.Data, "data", c.Data, "folder for everything the server keeps")
+	f.StringVar(&c.Listen, "listen", c.Listen, "address and port of the one HTTPS listener")
+	f.StringVar(&c.Domain, "domain", c.Domain, "domain of the server; key vaults are <name>.vault.<domain>, storage accounts <name>.blob.<domain>")
+	f.StringVar(&c.Database, "database", c.Database, "sqlite:FILE or postgres://… (default: sqlite:DATA/kluis.db)")
+	f.StringVar(&c.Store, "store", c.Store, "folder of the recovery store (default: DATA/store)")
+	f.StringSliceVar(&c.AllowImages, "allow-images", c.AllowImages, "folder whose disk images may be registered and read; may be given several times")
+	f.StringVar(&c.RestoreDir, "restore-dir", c.RestoreDir, "folder for restored disks (default: DATA/disks)")
+	f.IntVar(&c.Workers, "workers", c.Workers, "jobs that run at once")
+	f.StringVar(&c.Node, "node", c.Node, "name of this server among those that share the database")
+	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
+}
+
+// resolve fills what no flag has set from the environment and the file, then checks the whole.
+func (c *config) resolve(f *pflag.FlagSet, file string, env func(string) (string, bool)) error {
+	fromFile, err := readConfig(file)
+	if err != nil {
+		return err
+	}
+	var failed error
+	f.VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed || failed != nil || flag.Name == "config" || flag.Name == "help" {
+			return
+		}
+		if value, ok := env(environment + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))); ok {
+			failed = setFlag(f, flag.Name, value)
+			return
+		}
+		if node, ok := fromFile[flag.Name]; ok {
+			failed = setNode(f, flag.Name, node)
+		}
+	})
+	if failed != nil {
+		return failed
+	}
+	return c.check()
+}
+
+func setFlag(f *pflag.FlagSet, name, value string) error {
+	if err := f.Set(name, value); err != nil {
+		return fmt.Errorf("setting %s: %w", name, err)
+	}
+	return nil
+}
+
+func setNode(f *pflag.FlagSet, name string, node yaml.Node) error {
+	if node.Kind == yaml.SequenceNode {
+		var values []string
+		if err := node.Decode(&values); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
+		return setFlag(f, name, strings.Join(values, ","))
+	}
+	return setFlag(f, name, node.Value)
+}
+
+// readConfig reads the file, strictly. No file name is no settings.
+func readConfig(file string) (map[string]yaml.Node, error) {
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	strict := yaml.NewDecoder(bytes.NewReader(text))
+	strict.KnownFields(true)
+	if err := strict.Decode(&config{}); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("configuration %s: %w", file, err)
+	}
+	var nodes map[string]yaml.Node
+	if err := yaml.Unmarshal(text, &nodes); err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", file, err)
+	}
+	return nodes, nil
+}
+
+func (c *config) check() error {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen %q is not an address with a port, such as 127.0.0.1:8443", c.Listen)
+	}
+	if c.Workers < 1 {
+		return fmt.Errorf("workers is %d; at least one is needed", c.Workers)
+	}
+	if c.Domain == "" {
+		return errors.New("domain is empty")
+	}
+	data, err := filepath.Abs(c.Data)
+	if err != nil {
+		return err
+	}
+	c.Data = data
+	if c.Database == "" {
+		c.Database = "sqlite:" + filepath.Join(c.Data, "kluis.db")
+	}
+	if c.Store == "" {
+		c.Store = filepath.Join(c.Data, "store")
+	}
+	if c.RestoreDir == "" {
+		c.RestoreDir = filepath.Join(c.Data, "disks")
+	}
+	for i, dir := range c.AllowImages {
+		info, err := os.Stat(dir)
+		if err != nil || !info.IsDir() {
+			return fmt.Errorf("allow-images %q is not a folder", dir)
+		}
+		if c.AllowImages[i], err = filepath.Abs(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}

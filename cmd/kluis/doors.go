@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kluis/internal/api/arm"
+	"kluis/internal/api/blob"
+	"kluis/internal/api/compute"
+	"kluis/internal/api/keyvault"
+	"kluis/internal/api/login"
+	"kluis/internal/api/recoveryservices"
+	"kluis/internal/api/resources"
+	"kluis/internal/armid"
+	"kluis/internal/backup"
+	computes "kluis/internal/compute"
+	"kluis/internal/deployment"
+	"kluis/internal/fabric/image"
+	"kluis/internal/problem"
+	documents "kluis/internal/resources"
+)
+
+// doors is everything that answers on the listener: key vaults and storage accounts have hosts of their
+// own (and a path, for places where those names don't resolve), tokens have their paths, and the rest is
+// Resource Manager.
+func (p *parts) doors(host string) (http.Handler, error) {
+	vaultSuffix := "vault." + host
+	manager, err := arm.NewRouter(arm.RouterOptions{
+		Authenticate:     login.Authenticate(p.identity, p.audiences),
+		AuthorizationURI: func(*http.Request) string { return p.base + "/" + p.install.TenantID },
+		Logger:           p.log, NewID: uuid.NewString,
+	}, resources.Providers(p.resources, p.deployments, p.storage, compute.Provider(p.compute), compute.Classic(), keyvault.Provider(p.keyvault),
+		recoveryservices.Provider(p.backup, recoveryservices.Options{Now: time.Now, NewID: uuid.NewString}))...)
+	if err != nil {
+		return nil, err
+	}
+	vaultAudiences := func(*http.Request) []string {
+		return []string{"https://" + vaultSuffix, "https://vault." + p.domain, "https://vault.azure.net"}
+	}
+	vaults := keyvault.DataPlane(p.keyvault, keyvault.Options{
+		Authenticate: func(ctx context.Context, r *http.Request, _ string) (context.Context, error) {
+			return login.Authenticate(p.identity, vaultAudiences)(ctx, r)
+		},
+		Authority: p.base + "/" + p.install.TenantID, Suffix: vaultSuffix, Logger: p.log, NewID: uuid.NewString})
+	blobs := blob.Handler(p.storage, blob.Options{
+		Authenticate: login.Authenticate(p.identity, func(r *http.Request) []string { return append(p.audiences(r), "https://storage.azure.com") }),
+		Authority:    p.base + "/" + p.install.TenantID, Suffix: "blob." + p.domain, NewID: uuid.NewString, Logger: p.log})
+	tokens := login.Handler(p.identity, login.Options{ARMAudience: p.base, KeyVaultDNS: vaultSuffix, StorageDNS: host,
+		Now: time.Now, NewID: uuid.NewString, Logger: p.log})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case below(r.Host, "vault."+p.domain) || strings.HasPrefix(r.URL.Path, "/keyvault/"):
+			vaults.ServeHTTP(w, r)
+		case below(r.Host, "blob."+p.domain) || strings.HasPrefix(r.URL.Path, "/blob/"):
+			blobs.ServeHTTP(w, r)
+		case login.Owns(r.URL.Path):
+			tokens.ServeHTTP(w, r)
+		default:
+			manager.ServeHTTP(w, r)
+		}
+	}), nil
+}
+
+// audiences are those of tokens for Resource Manager.
+func (p *parts) audiences(r *http.Request) []string { return []string{p.base, "https://" + r.Host} }
+
+func portOf(host string) string {
+	_, port, err := net.SplitHostPort(host)
+	if err != nil {
+		return ""
+	}
+	return ":" + port
+}
+
+// below reports whether a Host header names something below a domain, whatever its port.
+func below(host, domain string) bool {
+	return strings.HasSuffix(strings.ToLower(strings.TrimSuffix(host, portOf(host))), "."+domain)
+}
+
+// newDeployments ties each type that a template may create to the service that creates it.
+func (p *parts) newDeployments() *deployment.Service {
+	deployers := map[string]deployment.Deployer{
+		"Microsoft.Compute/virtualMachines": func(ctx context.Context, id armid.ID, _ string, body json.RawMessage) error {
+			vm, err := decode[computes.VM](id, body)
+			if err == nil {
+				vm.ID = id
+				_, _, err = p.compute.PutVM(ctx, vm)
+			}
+			return err
+		},
+		"Microsoft.Compute/disks": func(ctx context.Context, id armid.ID, _ string, body json.RawMessage) error {
+			disk, err := decode[computes.Disk](id, body)
+			if err == nil {
+				disk.ID = id
+				_, _, err = p.compute.PutDisk(ctx, disk)
+			}
+			return err
+		},
+	}
+	for _, typ := range documents.DocumentTypes {
+		deployers[typ] = func(ctx context.Context, id armid.ID, _ string, body json.RawMessage) error {
+			_, _, err := p.resources.PutDocument(ctx, id, body)
+			return err
+		}
+	}
+	return deployment.New(deployment.Options{DB: p.db, Authorizer: p.identity, TenantID: p.install.TenantID, Deployers: deployers,
+		GroupLocation: func(ctx context.Context, group string) (string, error) {
+			g, err := p.resources.Group(ctx, group)
+			return g.Location, err
+		},
+		Fetch: p.readOwnBlob, Now: time.Now, NewID: uuid.NewString})
+}
+
+func decode[T any](id armid.ID, body json.RawMessage) (v T, err error) {
+	if err := json.Unmarshal(body, &v); err != nil {
+		return v, problem.New(problem.Invalid, "InvalidRequestContent", "The body of %s cannot be read: %v.", id.Name(), err).
+			WithTarget(id.String()).WithAdvice("Correct the resource in the template.")
+	}
+	return v, nil
+}
+
+// readOwnBlob reads a template that lies in a storage account of this server, as the caller. Other places
+// are never asked: a server must not fetch what a stranger names.
+func (p *parts) readOwnBlob(ctx context.Context, uri string) ([]byte, error) {
+	account, container, name, ok := p.storage.ParseURL(uri)
+	if !ok {
+		return nil, problem.New(problem.Invalid, "InvalidContentLink", "%.200q is not the URL of a blob of this server.", uri).
+			WithAdvice("Upload the template into a storage account here, or send it in the request.")
+	}
+	_, data, err := p.storage.ReadBlob(ctx, account, container, name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = data.Close() }()
+	return io.ReadAll(data)
+}
+
+// imageFabric gives the fabric of image files the shape that the backup service asks for.
+type imageFabric struct{ *image.Fabric }
+
+// NewDisk implements backup.Fabric.
+func (f imageFabric) NewDisk(ctx context.Context, dir, name string, size, data int64) (backup.NewDisk, error) {
+	d, err := f.NewSparseDisk(ctx, dir, name, size, data)
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// imageFiles does the same for the compute service.
+type imageFiles struct{ *image.Fabric }
+
+// Inspect implements compute.Images.
+func (f imageFiles) Inspect(ctx context.Context, path string) (computes.Image, error) {
+	i, err := f.Fabric.Inspect(ctx, path)
+	return computes.Image{Path: i.Path, Format: i.Format, Size: i.Size}, err
+}

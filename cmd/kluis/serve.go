@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+
+	"kluis/internal/backup"
+	"kluis/internal/certificate"
+	"kluis/internal/compute"
+	"kluis/internal/database"
+	"kluis/internal/deployment"
+	"kluis/internal/fabric/image"
+	"kluis/internal/identity"
+	"kluis/internal/job"
+	"kluis/internal/keyvault"
+	"kluis/internal/objects"
+	"kluis/internal/objects/folder"
+	"kluis/internal/resources"
+	"kluis/internal/seal"
+	"kluis/internal/storage"
+)
+
+// How long a stopping server waits for requests in flight, and a worker for its next sign of life.
+const (
+	drainTime = 10 * time.Second
+	lease     = 30 * time.Second
+)
+
+// serve runs the server until ctx ends.
+func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err error) {
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("make data folder: %w", err)
+	}
+	locked, err := lock(filepath.Join(c.Data, "lock"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, locked.Close()) }()
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", c.Listen, err)
+	}
+	defer func() { _ = listener.Close() }() // closed already when the server ran
+	p, err := build(ctx, c, listener.Addr(), log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+
+	runner, err := job.StartRunner(ctx, p.jobs, job.Options{Node: c.Node, Workers: c.Workers, Lease: lease, Now: time.Now, Log: log}, p.backup.Works()...)
+	if err != nil {
+		return err
+	}
+	defer runner.Stop()
+	scheduling, stopScheduling := context.WithCancel(ctx)
+	scheduled := make(chan struct{})
+	go func() {
+		defer close(scheduled)
+		p.backup.RunSchedule(scheduling)
+	}()
+	defer func() { stopScheduling(); <-scheduled }()
+
+	server := &http.Server{Handler: p.door, TLSConfig: p.tls, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+	failed := make(chan error, 1)
+	go func() { failed <- server.ServeTLS(listener, "", "") }()
+	if _, err := fmt.Fprintf(out, "certificate authority %s\ncredentials %s\nready %s\n", p.caFile, filepath.Join(c.Data, adminFile), p.base); err != nil {
+		return err
+	}
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	log.Info("stopping")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	return nil
+}
+
+const adminFile = "admin.json"
+
+// build makes every part and ties them together.
+func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_ *parts, err error) {
+	p := &parts{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	_, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return nil, err
+	}
+	host := net.JoinHostPort(c.Domain, port)
+	p.base, p.domain = "https://"+host, c.Domain
+	if p.install, err = openInstallation(c.Data); err != nil {
+		return nil, err
+	}
+	root, created, err := seal.OpenOrCreate(filepath.Join(c.Data, "seal"), seal.Options{Rand: rand.Reader})
+	if err != nil {
+		return nil, err
+	}
+	if created {
+		log.Warn("a root key was made; copy the identity file to a safe place: without it nothing that is sealed can be opened",
+			"identity", filepath.Join(c.Data, "seal", seal.IdentityFile))
+	}
+	var ips []net.IP
+	if ip := net.ParseIP(c.Listen[:len(c.Listen)-len(port)-1]); ip != nil && !ip.IsUnspecified() {
+		ips = append(ips, ip)
+	}
+	if p.tls, p.caFile, err = certificate.Ensure(filepath.Join(c.Data, "tls"), certificate.Options{Domain: c.Domain, IPs: ips, Now: time.Now, Rand: rand.Reader}); err != nil {
+		return nil, err
+	}
+	if p.db, err = database.Open(ctx, c.Database); err != nil {
+		return nil, err
+	}
+	if err := p.buildServices(ctx, c, root, host); err != nil {
+		return nil, err
+	}
+	if p.door, err = p.doors(host); err != nil {
+		return nil, err
+	}
+	return p, writeAdmin(ctx, filepath.Join(c.Data, adminFile), admin{Endpoint: p.base, CAFile: p.caFile,
+		TenantID: p.install.TenantID, SubscriptionID: p.install.SubscriptionID}, p.identity)
+}
+
+// parts are the services of a running server.
+type parts struct {
+	log     *slog.Logger
+	base    string // https://localhost:8443
+	domain  string
+	install installation
+
+	tls    *tls.Config
+	caFile string
+	db     *database.DB
+	jobs   *job.Queue
+	door   http.Handler
+
+	identity    *identity.Service
+	resources   *resources.Service
+	storage     *storage.Service
+	keyvault    *keyvault.Service
+	compute     *compute.Service
+	backup      *backup.Service
+	deployments *deployment.Service
+}
+
+func (p *parts) buildServices(ctx context.Context, c config, root *seal.Root, host string) (err error) {
+	if p.identity, err = identity.New(ctx, identity.Options{DB: p.db, TenantID: p.install.TenantID, SubscriptionID: p.install.SubscriptionID,
+		Issuer: p.base, Now: time.Now, Rand: rand.Reader, Seal: root}); err != nil {
+		return err
+	}
+	if p.keyvault, err = keyvault.New(keyvault.Options{DB: p.db, Seal: root, Authorizer: p.identity, DNSSuffix: "vault." + host,
+		TenantID: p.install.TenantID, Issuer: p.identity.Issuer(), Now: time.Now, Rand: rand.Reader}); err != nil {
+		return err
+	}
+	images, err := image.New(image.Options{Allow: c.AllowImages, RestoreDir: c.RestoreDir, SocketDir: filepath.Join(c.Data, "run"), Logger: p.log})
+	if err != nil {
+		return err
+	}
+	bucket, err := folder.Open(c.Store)
+	if err != nil {
+		return err
+	}
+	p.resources = resources.New(resources.Options{DB: p.db, Authorizer: p.identity, TenantID: p.install.TenantID,
+		SubscriptionID: p.install.SubscriptionID, SubscriptionName: "Kluis", Now: time.Now})
+	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "blob." + host,
+		Bucket: objects.Prefix(bucket, "blobs/"), Now: time.Now, NewID: uuid.NewString})
+	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Now: time.Now, NewID: uuid.NewString})
+	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
+	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: bucket, Wrapper: root, Authorizer: p.identity,
+		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources,
+		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
+		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {
+		return err
+	}
+	p.resources.Occupy(p.compute, p.storage, p.backup)
+	p.deployments = p.newDeployments()
+	return nil
+}
+
+// service is the principal Backup Management Service in this tenant.
+func (p *parts) service() identity.Principal {
+	s := identity.BackupManagementService
+	s.TenantID = p.install.TenantID
+	return s
+}
+
+func (p *parts) close() error {
+	var errs []error
+	if p.backup != nil {
+		errs = append(errs, p.backup.Close())
+	}
+	if p.db != nil {
+		errs = append(errs, p.db.Close())
+	}
+	return errors.Join(errs...)
+}
