@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -301,5 +300,3 @@ func noSuchDisk(lun int, names []string) *problem.Error {
 	return problem.New(problem.Invalid, "BMSUserErrorInvalidDiskLunList", "The recovery point has no disk with LUN %d.", lun).
 		WithAdvice("The disks of this recovery point are: %s.", strings.Join(names, ", "))
 }
-
-func describePair(e KeyPair) string { return fmt.Sprintf("key %s, secret %s", e.KeyURL, e.SecretURL) }

@@ -113,7 +113,7 @@ func lookupParameter(m map[string]Parameter, name string) (Parameter, bool) {
 }
 
 func (p Parameter) check(v any) error {
-	ok := false
+	var ok bool
 	switch strings.ToLower(p.Type) {
 	case "string", "securestring":
 		_, ok = v.(string)

@@ -85,8 +85,9 @@ func dsn(dir, name string) string {
 	return "postgres:///" + name + "?" + q.Encode()
 }
 
-// The pipe's write end stays open as long as this process lives; nobody reads from it.
-var keepAlive *os.File
+// keepAlive holds the pipe's write end, which must stay open as long as this process lives: a file that
+// nobody refers to would be closed.
+var keepAlive atomic.Pointer[os.File]
 
 func startPostgres() (dir string, err error) {
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
@@ -121,7 +122,8 @@ cat >/dev/null; kill -QUIT $pid; wait $pid; rm -rf "$2"`
 	if err != nil {
 		return "", err
 	}
-	server.Stdin, keepAlive = stdin, keep
+	server.Stdin = stdin
+	keepAlive.Store(keep)
 	if err := server.Start(); err != nil {
 		return "", err
 	}
