@@ -12,25 +12,11 @@ import (
 // An operation is what a client follows after a 202. Its id is that of the job it started, and "Succeeded"
 // means that the job exists: whether the job succeeds is asked of the job. Clients look under several
 // addresses (SDKs under the one in the header, az under backupOperations with the last segment of it), so
-// all of them read the job's row.
+// all of them read the job.
 
 // started answers a request that has started a job on an item.
-func (d *door) started(r *arm.Request, item armid.ID, j backup.Job) *arm.Reply {
+func started(r *arm.Request, item armid.ID, j backup.Job) *arm.Reply {
 	return arm.Accepted(r.URL(item.Child("operationsStatus", j.ID).String()), r.URL(item.Child("operationResults", j.ID).String()))
-}
-
-type operationBody struct {
-	ID         string               `json:"id"`
-	Name       string               `json:"name"`
-	Status     string               `json:"status"`
-	StartTime  string               `json:"startTime"`
-	EndTime    string               `json:"endTime"`
-	Properties operationJobExtended `json:"properties"`
-}
-
-type operationJobExtended struct {
-	ObjectType string `json:"objectType"`
-	JobID      string `json:"jobId"`
 }
 
 func (d *door) operationStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -39,18 +25,28 @@ func (d *door) operationStatus(ctx context.Context, r *arm.Request) (*arm.Reply,
 		return nil, err
 	}
 	at := azureTime(j.Created)
-	return arm.OK(operationBody{j.ID, j.ID, "Succeeded", at, at, operationJobExtended{"OperationStatusJobExtendedInfo", j.ID}}), nil
+	return arm.OK(operationBody{j.ID, j.ID, "Succeeded", at, at, &operationJob{"OperationStatusJobExtendedInfo", j.ID}}), nil
 }
 
-// operationResult is the end of an operation: the item that was put, or nothing.
+// operationResult is the end of an operation: the item that was put, or nothing. What is being deleted is
+// waited for, because clients take this answer for the end of the resource.
 func (d *door) operationResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	j, err := d.s.Job(ctx, vaultOf(r.ID), r.ID.Name())
 	if err != nil {
 		return nil, err
 	}
-	if j.Kind != "ConfigureBackup" {
-		return arm.NoContent(), nil
+	switch j.Kind {
+	case "DeleteBackupData":
+		if j.Ended.IsZero() {
+			return arm.Accepted("", r.URL(r.ID.String())), nil
+		}
+	case "ConfigureBackup", "DisableBackup":
+		return d.itemPut(ctx, r, j)
 	}
+	return arm.NoContent(), nil
+}
+
+func (d *door) itemPut(ctx context.Context, r *arm.Request, j backup.Job) (*arm.Reply, error) {
 	id, err := armid.Parse(j.Entity)
 	if err != nil {
 		return nil, err
@@ -62,5 +58,39 @@ func (d *door) operationResult(ctx context.Context, r *arm.Request) (*arm.Reply,
 	if err != nil {
 		return nil, err
 	}
-	return arm.OK(encodeItem(i)), nil
+	return arm.OK(encodeItem(r, i)), nil
+}
+
+// cancelResult is the end of a request to cancel: the job has heard it.
+func (d *door) cancelResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if _, err := d.s.Job(ctx, vaultOf(r.ID), r.ID.Name()); err != nil {
+		return nil, err
+	}
+	return arm.NoContent(), nil
+}
+
+// An operation of the fabric that is no job's is a refresh, and that is over (refresh). Nothing is kept
+// of it, so an id that nobody was given is answered alike.
+
+func (d *door) fabricOperationStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	reply, err := d.operationStatus(ctx, r)
+	if problem.KindOf(err) != problem.NotFound {
+		return reply, err
+	}
+	if _, err := d.s.Vault(ctx, vaultOf(r.ID)); err != nil {
+		return nil, err
+	}
+	at, id := azureTime(d.o.Now()), r.ID.Name()
+	return arm.OK(operationBody{ID: id, Name: id, Status: "Succeeded", StartTime: at, EndTime: at}), nil
+}
+
+func (d *door) fabricOperationResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	reply, err := d.operationResult(ctx, r)
+	if problem.KindOf(err) != problem.NotFound {
+		return reply, err
+	}
+	if _, err := d.s.Vault(ctx, vaultOf(r.ID)); err != nil {
+		return nil, err
+	}
+	return arm.NoContent(), nil
 }

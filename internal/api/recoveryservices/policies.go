@@ -2,21 +2,37 @@ package recoveryservices
 
 import (
 	"context"
-	"net/http"
+	"encoding/json"
+	"slices"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/backup"
+	"kluis/internal/problem"
 )
 
-type policyBody struct {
-	ID         string                  `json:"id"`
-	Name       string                  `json:"name"`
-	Type       string                  `json:"type"`
-	Properties backup.PolicyProperties `json:"properties"`
+func encodePolicy(p backup.Policy) resource[backup.PolicyProperties] {
+	return resource[backup.PolicyProperties]{p.ID.String(), p.ID.Name(), policies, p.Body}
 }
 
-func encodePolicy(p backup.Policy) policyBody {
-	return policyBody{p.ID.String(), p.ID.Name(), vaults + "/backupPolicies", p.Body}
+// check refuses what a policy may ask for in Azure and nobody does here.
+func (b policyRequest) check() error {
+	if s := b.Properties.SnapshotConsistency; s != "" {
+		return notSupportedHere("snapshotConsistencyType", "A policy that forgoes consistent snapshots", "Leave snapshotConsistencyType out; a snapshot is as consistent as the guest's agent can make it.")
+	}
+	if b.Properties.TieringPolicy == nil {
+		return nil
+	}
+	var tiers map[string]tiering
+	if err := json.Unmarshal(b.Properties.TieringPolicy, &tiers); err != nil {
+		return problem.New(problem.Invalid, "InvalidRequestContent", "tieringPolicy is not an object of tiers.").
+			WithTarget("properties.tieringPolicy").WithAdvice("Leave tieringPolicy out.").WithCause(err)
+	}
+	for _, t := range tiers {
+		if !slices.Contains([]string{"", "DoNotTier", "Invalid"}, t.Mode) {
+			return notSupportedHere("tieringPolicy", "An archive tier", "Leave tieringPolicy out, or set tieringMode to DoNotTier.")
+		}
+	}
+	return nil
 }
 
 func (d *door) getPolicy(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -28,12 +44,15 @@ func (d *door) getPolicy(ctx context.Context, r *arm.Request) (*arm.Reply, error
 }
 
 func (d *door) putPolicy(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	var body policyBody
+	var body policyRequest
 	if err := r.Decode(&body); err != nil {
 		return nil, err
 	}
+	if err := body.check(); err != nil {
+		return nil, err
+	}
 	body.Properties.ProtectedItemsCount = 0 // counted, not told
-	p, err := d.s.PutPolicy(ctx, backup.Policy{ID: r.ID, Body: body.Properties})
+	p, err := d.s.PutPolicy(ctx, backup.Policy{ID: r.ID, Body: body.Properties.PolicyProperties})
 	if err != nil {
 		return nil, err
 	}
@@ -45,20 +64,21 @@ func (d *door) deletePolicy(ctx context.Context, r *arm.Request) (*arm.Reply, er
 	if err != nil {
 		return nil, err
 	}
-	if !existed {
-		return arm.NoContent(), nil
-	}
-	return &arm.Reply{Status: http.StatusOK}, nil
+	return gone(existed), nil
 }
 
 func (d *door) listPolicies(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	all, err := d.s.Policies(ctx, vaultOf(r.ID))
+	f, err := filterOf(r, "backupManagementType", "workloadType", "fabricName")
 	if err != nil {
 		return nil, err
 	}
-	bodies := []policyBody{}
+	all, err := d.s.Policies(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	bodies := []resource[backup.PolicyProperties]{}
 	for _, p := range all {
-		if matches(r.Filter, "backupManagementType", p.Body.BackupManagementType) {
+		if f.is("backupManagementType", p.Body.BackupManagementType) && f.is("workloadType", workload) && f.is("fabricName", fabricName) {
 			bodies = append(bodies, encodePolicy(p))
 		}
 	}

@@ -2,11 +2,16 @@
 // recovery points, restores and jobs of workload AzureIaasVM.
 //
 // It decodes a request, calls the backup service, which authorizes, and encodes the answer in Azure's
-// shapes. An asynchronous operation is a view of the job that it started: its id is the job's, and it has
-// succeeded as soon as the job exists (operations.go).
+// shapes (wire.go). Three things it decides itself, because they are the wire's and not the service's:
+//
+//   - An asynchronous operation is a view of the job that it started (operations.go).
+//   - What a $filter means for each list (filter.go).
+//   - A property that would change what is done, and that we don't do, is refused (problems.go). All
+//     other properties we don't know are ignored: clients of newer api-versions send them.
 //
 // What Azure does not have stands beside Azure's own properties under names that begin with "kluis": a
-// client of Azure ignores them.
+// client of Azure ignores them. Ids in answers have Azure's spelling of types, and names as they were
+// first written.
 package recoveryservices
 
 import (
@@ -22,14 +27,14 @@ import (
 
 // Service is what the door asks of the backup service.
 type Service interface {
-	PutVault(ctx context.Context, v backup.RecoveryVault) (backup.RecoveryVault, bool, error)
+	PutVault(ctx context.Context, v backup.RecoveryVault) (_ backup.RecoveryVault, created bool, err error)
 	Vault(ctx context.Context, id armid.ID) (backup.RecoveryVault, error)
 	Vaults(ctx context.Context, scope armid.ID) ([]backup.RecoveryVault, error)
-	DeleteVault(ctx context.Context, id armid.ID) (bool, error)
+	DeleteVault(ctx context.Context, id armid.ID) (existed bool, err error)
 	PutPolicy(ctx context.Context, p backup.Policy) (backup.Policy, error)
 	Policy(ctx context.Context, id armid.ID) (backup.Policy, error)
 	Policies(ctx context.Context, vault armid.ID) ([]backup.Policy, error)
-	DeletePolicy(ctx context.Context, id armid.ID) (bool, error)
+	DeletePolicy(ctx context.Context, id armid.ID) (existed bool, err error)
 	Protect(ctx context.Context, id, vm, policy armid.ID) (backup.Item, backup.Job, error)
 	Stop(ctx context.Context, id armid.ID) (backup.Job, error)
 	Delete(ctx context.Context, id armid.ID) (backup.Job, error)
@@ -51,7 +56,7 @@ type Service interface {
 // Options are what the door needs beside the service.
 type Options struct {
 	Now   func() time.Time
-	NewID func() string
+	NewID func() string // ids of operations that are no job's
 }
 
 type door struct {
@@ -59,22 +64,29 @@ type door struct {
 	o Options
 }
 
+// Types as ids and bodies spell them.
 const (
 	namespace  = "Microsoft.RecoveryServices"
 	vaults     = namespace + "/vaults"
+	policies   = vaults + "/backupPolicies"
 	fabrics    = vaults + "/backupFabrics"
 	containers = fabrics + "/protectionContainers"
 	items      = containers + "/protectedItems"
 	points     = items + "/recoveryPoints"
 	jobs       = vaults + "/backupJobs"
+)
+
+// Words that many bodies have.
+const (
 	vmType     = "Microsoft.Compute/virtualMachines"
 	management = "AzureIaasVM"
+	workload   = "VM"
+	fabricName = "Azure"
 )
 
 // Provider is the table of what the door answers.
 func Provider(s Service, o Options) arm.Provider {
 	d := &door{s, o}
-	status, result := d.operationStatus, d.operationResult
 	return arm.Provider{Namespace: namespace, Resources: []arm.Resource{
 		{Type: vaults, Get: d.getVault, Put: d.putVault, Patch: d.patchVault, Delete: d.deleteVault, List: d.listVaults},
 		{Type: vaults + "/operationStatus", Get: d.vaultOperationStatus},
@@ -83,23 +95,27 @@ func Provider(s Service, o Options) arm.Provider {
 		{Type: vaults + "/backupEncryptionConfigs", Get: d.getEncryptionConfig},
 		{Type: vaults + "/backupResourceGuardProxies", List: d.emptyList},
 		{Type: vaults + "/backupUsageSummaries", List: d.listUsage},
-		{Type: vaults + "/backupPolicies", Get: d.getPolicy, Put: d.putPolicy, Delete: d.deletePolicy, List: d.listPolicies},
+		{Type: policies, Get: d.getPolicy, Put: d.putPolicy, Delete: d.deletePolicy, List: d.listPolicies},
+
+		{Type: fabrics, Actions: map[string]arm.Handler{"refreshContainers": d.refresh}},
 		{Type: vaults + "/backupProtectableItems", List: d.listProtectable},
 		{Type: vaults + "/backupProtectionContainers", List: d.listContainers},
-		{Type: vaults + "/backupProtectedItems", List: d.listItems},
-		{Type: fabrics, Actions: map[string]arm.Handler{"refreshContainers": d.refresh}},
-		{Type: fabrics + "/operationResults", Get: d.refreshed},
-		{Type: items, Get: d.getItem, Put: d.putItem, Delete: d.deleteItem, Actions: map[string]arm.Handler{"backup": d.backUp}},
-		{Type: items + "/operationsStatus", Get: status},
-		{Type: items + "/operationResults", Get: result},
-		{Type: points, Get: d.getPoint, List: d.listPoints, Actions: map[string]arm.Handler{"restore": d.restore}},
-		{Type: vaults + "/backupOperations", Get: status},
-		{Type: vaults + "/backupOperationResults", Get: result},
-		{Type: jobs, Get: d.getJob, List: d.listJobs, Actions: map[string]arm.Handler{"cancel": d.cancelJob}},
-		{Type: jobs + "/operationsStatus", Get: status},
-		{Type: jobs + "/operationResults", Get: d.cancelled},
 		{Type: namespace + "/locations", Actions: map[string]arm.Handler{
 			"backupStatus": d.backupStatus, "backupPreValidateProtection": d.preValidate, "backupValidateFeatures": d.validateFeatures}},
+
+		{Type: items, Get: d.getItem, Put: d.putItem, Delete: d.deleteItem, Actions: map[string]arm.Handler{"backup": d.backUp}},
+		{Type: vaults + "/backupProtectedItems", List: d.listItems},
+		{Type: points, Get: d.getPoint, List: d.listPoints, Actions: map[string]arm.Handler{"restore": d.restore}},
+		{Type: jobs, Get: d.getJob, List: d.listJobs, Actions: map[string]arm.Handler{"cancel": d.cancelJob}},
+
+		{Type: vaults + "/backupOperations", Get: d.operationStatus},
+		{Type: vaults + "/backupOperationResults", Get: d.operationResult},
+		{Type: items + "/operationsStatus", Get: d.operationStatus},
+		{Type: items + "/operationResults", Get: d.operationResult},
+		{Type: jobs + "/operationsStatus", Get: d.operationStatus},
+		{Type: jobs + "/operationResults", Get: d.cancelResult},
+		{Type: fabrics + "/operationsStatus", Get: d.fabricOperationStatus},
+		{Type: fabrics + "/operationResults", Get: d.fabricOperationResult},
 	}}
 }
 
@@ -109,14 +125,21 @@ func vaultOf(id armid.ID) armid.ID {
 	return id
 }
 
-// matches reports whether a value passes a $filter's condition; a condition that is not there passes all.
-func matches(filter map[string]string, key, value string) bool {
-	want, ok := filter[strings.ToLower(key)]
-	return !ok || strings.EqualFold(want, value)
-}
-
 // azureTime writes a time with up to seven digits of a second, as Azure does.
 func azureTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.9999999Z") }
+
+// timeOrNothing leaves a time out that is not known yet. Azure writes the year 1 then, without a zone,
+// which strict readers of times refuse.
+func timeOrNothing(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return azureTime(t)
+}
+
+// containerName is the name that bodies give for the container of a VM: the last part of the item's name
+// without its prefix.
+func containerName(item string) string { return item[strings.IndexByte(item, ';')+1:] }
 
 func (d *door) emptyList(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	if _, err := d.s.Vault(ctx, vaultOf(r.ID)); err != nil {

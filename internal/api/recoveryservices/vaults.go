@@ -3,8 +3,11 @@ package recoveryservices
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/armid"
@@ -12,75 +15,89 @@ import (
 	"kluis/internal/problem"
 )
 
-// vaultBody is a vault on the wire.
-type vaultBody struct {
-	ID         string                     `json:"id"`
-	Name       string                     `json:"name"`
-	Type       string                     `json:"type"`
-	Location   string                     `json:"location"`
-	Tags       map[string]string          `json:"tags,omitempty"`
-	Etag       string                     `json:"etag"`
-	SKU        sku                        `json:"sku"`
-	Properties map[string]json.RawMessage `json:"properties"`
-}
+// Properties that a client may set, that change nothing here, and that are given back.
+const (
+	monitoringSettings = "monitoringSettings"
+	restoreSettings    = "restoreSettings"
+)
 
-type sku struct {
-	Name string `json:"name"`
-	Tier string `json:"tier,omitempty"`
-}
-
-// vaultRequest is what a client may say of a vault.
-type vaultRequest struct {
-	Location   string                     `json:"location"`
-	Tags       map[string]string          `json:"tags"`
-	SKU        sku                        `json:"sku"`
-	Properties map[string]json.RawMessage `json:"properties"`
-}
-
-const redundancySettings = "redundancySettings"
-
-type redundancy struct {
-	Standard    string `json:"standardTierStorageRedundancy"`
-	CrossRegion string `json:"crossRegionRestore,omitempty"`
-}
-
-// kept are the properties that a client may set and that mean nothing here: they are given back.
-var kept = []string{"publicNetworkAccess", "monitoringSettings", "restoreSettings"}
-
-func (b vaultRequest) vault(id armid.ID) (backup.RecoveryVault, error) {
-	v := backup.RecoveryVault{ID: id, Location: b.Location, Tags: b.Tags, SKU: b.SKU.Name, Properties: map[string]json.RawMessage{}}
-	for _, name := range kept {
-		if p, ok := b.Properties[name]; ok {
-			v.Properties[name] = p
-		}
-	}
-	if raw, ok := b.Properties[redundancySettings]; ok {
-		var r redundancy
-		if err := json.Unmarshal(raw, &r); err != nil {
-			return v, problem.New(problem.Invalid, "InvalidRequestContent", "properties.%s is not an object of strings.", redundancySettings).WithCause(err)
-		}
-		v.Redundancy = r.Standard
-	}
-	return v, nil
-}
+// restoreDefault is what we do: what is protected is restored in its own subscription.
+const restoreDefault = `{"crossSubscriptionRestoreSettings":{"crossSubscriptionRestoreState":"Disabled"}}`
 
 func encodeVault(v backup.RecoveryVault) vaultBody {
-	properties := map[string]json.RawMessage{
-		"provisioningState":                   json.RawMessage(`"Succeeded"`),
-		"privateEndpointStateForBackup":       json.RawMessage(`"None"`),
-		"privateEndpointStateForSiteRecovery": json.RawMessage(`"None"`),
-		"backupStorageVersion":                json.RawMessage(`"V2"`),
-		"publicNetworkAccess":                 json.RawMessage(`"Enabled"`),
-		"securitySettings":                    json.RawMessage(`{"softDeleteSettings":{"softDeleteState":"Disabled","softDeleteRetentionPeriodInDays":0},"multiUserAuthorization":"Disabled"}`),
-		redundancySettings:                    json.RawMessage(`{"standardTierStorageRedundancy":"` + v.Redundancy + `","crossRegionRestore":"Disabled"}`),
+	body := vaultBody{ID: v.ID.String(), Name: v.ID.Name(), Type: vaults, Location: v.Location, Tags: v.Tags, SKU: sku{Name: v.SKU},
+		Etag: `W/"datetime'` + strings.ReplaceAll(azureTime(v.Changed), ":", "%3A") + `'"`,
+		Properties: vaultProperties{
+			ProvisioningState: "Succeeded", EndpointForBackup: "None", EndpointForRecovery: "None", BackupStorageVersion: "V2",
+			PublicNetworkAccess: "Enabled", Monitoring: v.Properties[monitoringSettings], Restore: v.Properties[restoreSettings],
+			Redundancy: redundancySettings{v.Redundancy, "Disabled"},
+			Security:   securitySettings{Immutability: immutability{"Disabled"}, SoftDelete: softDelete{State: "Disabled"}, MultiUser: "Disabled"},
+		}}
+	if body.SKU.Name == "" {
+		body.SKU.Name = "Standard"
 	}
-	maps.Copy(properties, v.Properties)
-	name := v.SKU
-	if name == "" {
-		name = "Standard"
+	if body.SKU.Name == "RS0" {
+		body.SKU.Tier = "Standard"
 	}
-	return vaultBody{ID: v.ID.String(), Name: v.ID.Name(), Type: vaults, Location: v.Location, Tags: v.Tags,
-		Etag: `W/"datetime'` + azureTime(v.Changed) + `'"`, SKU: sku{Name: name}, Properties: properties}
+	if body.Properties.Restore == nil {
+		body.Properties.Restore = json.RawMessage(restoreDefault)
+	}
+	return body
+}
+
+// check refuses what would be a promise that nobody keeps.
+func (b vaultRequest) check() error {
+	p := b.Properties
+	if !slices.Contains([]string{"", "Standard", "RS0"}, b.SKU.Name) {
+		return invalidSKU(b.SKU.Name)
+	}
+	for _, x := range []struct {
+		property, value string
+		none            []string
+		what, advice    string
+	}{
+		{"identity.type", b.Identity.Type, []string{"None"}, "An identity of a vault", "Leave identity out; the server itself is the principal Backup Management Service."},
+		{"publicNetworkAccess", p.PublicNetworkAccess, []string{"Enabled"}, "A vault that only private endpoints reach", "Leave publicNetworkAccess out, and limit who reaches the server in your network."},
+		{"securitySettings.immutabilitySettings.state", p.Security.Immutability.State, []string{"Disabled"}, "An immutable vault", "Leave immutabilitySettings out."},
+		{"securitySettings.softDeleteSettings.softDeleteState", p.Security.SoftDelete.State, []string{"Disabled", "Invalid"}, "Soft delete of backup data", "Leave softDeleteSettings out; deleting backup data is final."},
+		{"securitySettings.multiUserAuthorization", p.Security.MultiUser, []string{"Disabled", "Invalid"}, "Multi-user authorization", "Leave multiUserAuthorization out."},
+	} {
+		if x.value != "" && !slices.ContainsFunc(x.none, func(n string) bool { return strings.EqualFold(n, x.value) }) {
+			return notSupportedHere(x.property, x.what, x.advice)
+		}
+	}
+	if p.Encryption != nil {
+		return notSupportedHere("encryption", "Encryption of a vault with a key of your own", "Leave encryption out; each vault is encrypted with a key of its own.")
+	}
+	if p.Redundancy != nil && strings.EqualFold(p.Redundancy.CrossRegion, "Enabled") {
+		return crossRegion("redundancySettings.crossRegionRestore")
+	}
+	return nil
+}
+
+// apply writes onto a vault what the request says, and leaves alone what it does not mention.
+func (b vaultRequest) apply(v *backup.RecoveryVault) error {
+	if b.SKU.Name != "" {
+		v.SKU = b.SKU.Name
+	}
+	if b.Properties.Redundancy != nil && b.Properties.Redundancy.Standard != "" {
+		v.Redundancy = b.Properties.Redundancy.Standard
+	}
+	v.Properties = maps.Clone(v.Properties)
+	if v.Properties == nil {
+		v.Properties = map[string]json.RawMessage{}
+	}
+	for name, settings := range map[string]map[string]any{monitoringSettings: b.Properties.Monitoring, restoreSettings: b.Properties.Restore} {
+		if settings == nil {
+			continue
+		}
+		text, err := json.Marshal(settings)
+		if err != nil {
+			return fmt.Errorf("encode %s: %w", name, err)
+		}
+		v.Properties[name] = text
+	}
+	return nil
 }
 
 func (d *door) getVault(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -104,13 +121,24 @@ func (d *door) listVaults(ctx context.Context, r *arm.Request) (*arm.Reply, erro
 }
 
 // putVault answers a creation with 201 and an operation, as Azure does; the operation is over at once.
+// A redundancy that is not mentioned stays as it is.
 func (d *door) putVault(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	var body vaultRequest
 	if err := r.Decode(&body); err != nil {
 		return nil, err
 	}
-	v, err := body.vault(r.ID)
-	if err != nil {
+	if err := body.check(); err != nil {
+		return nil, err
+	}
+	v := backup.RecoveryVault{ID: r.ID, Location: body.Location, Tags: body.Tags}
+	old, err := d.s.Vault(ctx, r.ID)
+	switch {
+	case err == nil:
+		v.Redundancy = old.Redundancy
+	case problem.KindOf(err) != problem.NotFound:
+		return nil, err
+	}
+	if err := body.apply(&v); err != nil {
 		return nil, err
 	}
 	v, created, err := d.s.PutVault(ctx, v)
@@ -123,32 +151,25 @@ func (d *door) putVault(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	return arm.Created(encodeVault(v)).With("Azure-AsyncOperation", r.URL(v.ID.Child("operationStatus", d.o.NewID()).String())), nil
 }
 
-// patchVault changes tags, and nothing else that would mean something here.
+// patchVault changes what the request mentions. Tags are replaced as a whole, as Azure does.
 func (d *door) patchVault(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	var body vaultRequest
 	if err := r.Decode(&body); err != nil {
+		return nil, err
+	}
+	if err := body.check(); err != nil {
 		return nil, err
 	}
 	v, err := d.s.Vault(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
-	changes, err := body.vault(v.ID)
-	if err != nil {
-		return nil, err
-	}
 	if body.Tags != nil {
 		v.Tags = body.Tags
 	}
-	if changes.Redundancy != "" {
-		v.Redundancy = changes.Redundancy
+	if err := body.apply(&v); err != nil {
+		return nil, err
 	}
-	properties := maps.Clone(v.Properties)
-	if properties == nil {
-		properties = map[string]json.RawMessage{}
-	}
-	maps.Copy(properties, changes.Properties)
-	v.Properties = properties
 	if v, _, err = d.s.PutVault(ctx, v); err != nil {
 		return nil, err
 	}
@@ -160,118 +181,50 @@ func (d *door) deleteVault(ctx context.Context, r *arm.Request) (*arm.Reply, err
 	if err != nil {
 		return nil, err
 	}
-	if !existed {
-		return arm.NoContent(), nil
-	}
-	return &arm.Reply{Status: http.StatusOK}, nil
+	return gone(existed), nil
 }
 
+// gone answers a DELETE that is done when it answers.
+func gone(existed bool) *arm.Reply {
+	if !existed {
+		return arm.NoContent()
+	}
+	return &arm.Reply{Status: http.StatusOK}
+}
+
+// vaultOperationStatus: a vault that can be read has been made.
 func (d *door) vaultOperationStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	v, err := d.s.Vault(ctx, r.ID.Parent())
 	if err != nil {
 		return nil, err
 	}
 	at := azureTime(v.Changed)
-	return arm.OK(map[string]string{"id": r.ID.String(), "name": r.ID.Name(), "status": "Succeeded", "startTime": at, "endTime": at}), nil
-}
-
-// storageConfig is the older way to a vault's redundancy.
-type storageConfig struct {
-	Model string `json:"storageModelType,omitempty"`
-	Type  string `json:"storageType,omitempty"`
-	State string `json:"storageTypeState,omitempty"`
-	Cross *bool  `json:"crossRegionRestoreFlag,omitempty"`
-}
-
-func configBody(id armid.ID, typ string, properties any) map[string]any {
-	return map[string]any{"id": id.String(), "name": id.Name(), "type": typ, "properties": properties}
-}
-
-func (d *door) getStorageConfig(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	v, err := d.s.Vault(ctx, r.ID.Parent())
-	if err != nil {
-		return nil, err
-	}
-	return d.storageConfig(ctx, r, v)
-}
-
-func (d *door) storageConfig(ctx context.Context, r *arm.Request, v backup.RecoveryVault) (*arm.Reply, error) {
-	protected, err := d.s.Items(ctx, v.ID)
-	if err != nil {
-		return nil, err
-	}
-	state := "Unlocked"
-	if len(protected) > 0 {
-		state = "Locked"
-	}
-	no := false
-	return arm.OK(configBody(r.ID, r.ID.Type(), storageConfig{v.Redundancy, v.Redundancy, state, &no})), nil
-}
-
-func (d *door) putStorageConfig(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	var body struct{ Properties storageConfig }
-	if err := r.Decode(&body); err != nil {
-		return nil, err
-	}
-	v, err := d.s.Vault(ctx, r.ID.Parent())
-	if err != nil {
-		return nil, err
-	}
-	if body.Properties.Cross != nil && *body.Properties.Cross {
-		return nil, problem.New(problem.Unsupported, "CrossRegionRestoreNotSupported", "Restore in another region does not exist here.").
-			WithAdvice("Leave crossRegionRestoreFlag out.")
-	}
-	for _, wanted := range []string{body.Properties.Model, body.Properties.Type} {
-		if wanted != "" {
-			v.Redundancy = wanted
-		}
-	}
-	if v, _, err = d.s.PutVault(ctx, v); err != nil {
-		return nil, err
-	}
-	if r.HTTP.Method == http.MethodPatch {
-		return arm.NoContent(), nil
-	}
-	return d.storageConfig(ctx, r, v)
-}
-
-// getVaultConfig tells the truth: deleting backup data is final here.
-func (d *door) getVaultConfig(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	v, err := d.s.Vault(ctx, r.ID.Parent())
-	if err != nil {
-		return nil, err
-	}
-	return arm.OK(configBody(r.ID, r.ID.Type(), map[string]any{
-		"enhancedSecurityState": "Disabled", "softDeleteFeatureState": "Disabled", "softDeleteRetentionPeriodInDays": 0,
-		"isSoftDeleteFeatureStateEditable": false, "storageModelType": v.Redundancy, "storageType": v.Redundancy, "storageTypeState": "Unlocked",
-	})), nil
-}
-
-// getEncryptionConfig: every vault is encrypted with a key of its own, which the server manages.
-func (d *door) getEncryptionConfig(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	if _, err := d.s.Vault(ctx, r.ID.Parent()); err != nil {
-		return nil, err
-	}
-	return arm.OK(configBody(r.ID, r.ID.Type(), map[string]any{
-		"encryptionAtRestType": "MicrosoftManaged", "keyUri": nil, "subscriptionId": nil, "lastUpdateStatus": "NotEnabled",
-		"infrastructureEncryptionState": "Disabled", "useSystemAssignedIdentity": false,
-	})), nil
+	return arm.OK(vaultOperation{r.ID.String(), r.ID.Name(), "Succeeded", at, at}), nil
 }
 
 func (d *door) listUsage(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	protected, err := d.s.Items(ctx, vaultOf(r.ID))
+	f, err := filterOf(r, "type")
 	if err != nil {
 		return nil, err
 	}
-	type name struct {
-		Value     string `json:"value"`
-		Localized string `json:"localizedValue"`
+	protected, err := d.s.Items(ctx, r.ID)
+	if err != nil {
+		return nil, err
 	}
-	type usage struct {
-		Unit    string `json:"unit"`
-		Current int    `json:"currentValue"`
-		Limit   int    `json:"limit"`
-		Name    name   `json:"name"`
+	all := []usage{}
+	// A VM is one item in one container, so both summaries count the same.
+	if f.is("type", "BackupProtectedItemCountSummary", "BackupProtectionContainerCountSummary") {
+		all = append(all, usage{"Count", len(protected), -1, usageName{management, "Azure Virtual Machine"}})
 	}
-	return arm.List(r, []usage{{"Count", len(protected), -1, name{management, "Azure Virtual Machine"}}}), nil
+	return arm.List(r, all), nil
+}
+
+// named answers for the one config of its type that a vault has.
+func (d *door) named(ctx context.Context, id armid.ID, name string) (armid.ID, backup.RecoveryVault, error) {
+	if !strings.EqualFold(id.Name(), name) {
+		return armid.ID{}, backup.RecoveryVault{}, noSuchConfig(id, name)
+	}
+	v, err := d.s.Vault(ctx, vaultOf(id))
+	words := strings.Split(id.Type(), "/")
+	return v.ID.Child(words[len(words)-1], name), v, err
 }
