@@ -19,7 +19,7 @@ import (
 // M1: only Resource Manager VMs.
 func classicNotSupported(vm armid.ID) *problem.Error {
 	return problem.New(problem.Unsupported, "UserErrorClassicVirtualMachineNotSupported",
-		"The virtual machine %s uses the classic deployment model. Only virtual machines deployed through Resource Manager can be protected.", vm.Name()).
+		"The virtual machine %s uses the classic deployment model. Only virtual machines deployed through Resource Manager can be protected.", lastName(vm.Name())).
 		WithTarget(vm.String()).
 		WithAdvice("Migrate the virtual machine to the Resource Manager deployment model, then enable backup.")
 }
