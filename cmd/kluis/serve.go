@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -40,6 +41,7 @@ const (
 
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err error) {
+	syscall.Umask(0o077) // whatever this process writes is its own
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}

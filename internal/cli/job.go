@@ -39,6 +39,14 @@ func jobDetailColumns() []column[client.Job] {
 				tasks = append(tasks, strings.TrimSpace(fmt.Sprintf("%s: %s %s", t.ID, t.Status, t.Details)))
 			}
 			return strings.Join(tasks, "\n\t")
+		}},
+		column[client.Job]{"Problems", func(j client.Job) string {
+			var problems []string
+			for _, e := range j.Properties.ErrorDetails {
+				problems = append(problems, e.Title+": "+e.Message)
+				problems = append(problems, e.Recommendations...)
+			}
+			return strings.Join(problems, "\n\t")
 		}})
 	for _, key := range bagKeys {
 		columns = append(columns, column[client.Job]{key, func(j client.Job) string { return j.Properties.Bag(key) }})
