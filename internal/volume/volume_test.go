@@ -197,7 +197,7 @@ func TestInspectPartitions(t *testing.T) {
 			t.Fatalf("%s: %v", test.name, err)
 		}
 		got := make([]byte, len(content))
-		if _, err := v.ReadAt(got, 0); err != nil && err != io.EOF || !bytes.Equal(got, content) {
+		if _, err := v.ReadAt(got, 0); err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(got, content) {
 			t.Errorf("%s: the content differs, error %v", test.name, err)
 		}
 		v.Close()

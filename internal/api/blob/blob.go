@@ -60,9 +60,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 	log := d.o.Logger.With("request", id, "method", r.Method)
 	defer func() {
-		if p := recover(); p == http.ErrAbortHandler {
+		p := recover()
+		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 			panic(p) // means to cut the connection
-		} else if p != nil {
+		}
+		if p != nil {
 			log.Error("blob request panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 			d.fail(w, r, errors.New("panic"))
 		}

@@ -149,11 +149,7 @@ func (h *door) getGroup(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 }
 
 func (h *door) headGroup(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	_, err := h.group(ctx, r)
-	if problem.KindOf(err) == problem.NotFound && err != nil {
-		return &arm.Reply{Status: http.StatusNotFound}, nil // a HEAD has no body to explain it in
-	}
-	if err != nil {
+	if _, err := h.group(ctx, r); err != nil {
 		return nil, err
 	}
 	return arm.NoContent(), nil

@@ -47,7 +47,7 @@ func readHeader2(r io.ReaderAt, size int64) (*Header, error) {
 		return nil, errFirst
 	}
 	var second *copy2
-	errSecond := error(ErrNotLUKS)
+	errSecond := ErrNotLUKS
 	places := header2Sizes
 	if first != nil {
 		places = []int64{int64(first.Size)}

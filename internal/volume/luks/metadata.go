@@ -121,7 +121,9 @@ func (m *metadata) fill(h *Header) error {
 		if strings.Contains(requirement, "reencrypt") {
 			return &UnsupportedError{"requirements", "the volume is being re-encrypted (" + strconv.Quote(trim(requirement)) + ")"}
 		}
-		return &UnsupportedError{"requirements", strconv.Quote(trim(requirement)) + " is not known"}
+	}
+	if unknown := m.Config.Requirements.Mandatory; len(unknown) > 0 {
+		return &UnsupportedError{"requirements", strconv.Quote(trim(unknown[0])) + " is not known"}
 	}
 	name, err := m.fillSegment(h)
 	if err != nil {

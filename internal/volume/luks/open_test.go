@@ -304,7 +304,7 @@ func TestReadAt(t *testing.T) {
 		p := make([]byte, rapid.IntRange(0, 150<<10).Draw(t, "n"))
 		n, err := v.ReadAt(p, int64(off))
 		want := content[min(off, len(content)):min(off+len(p), len(content))]
-		if !bytes.Equal(p[:n], want) || (n < len(p)) != (err == io.EOF && len(p) > 0) && off < len(content) {
+		if !bytes.Equal(p[:n], want) || (n < len(p)) != (errors.Is(err, io.EOF) && len(p) > 0) && off < len(content) {
 			t.Fatalf("%d bytes and %v, where there are %d", n, err, len(want))
 		}
 	})
