@@ -208,6 +208,10 @@ func TestNewerCopy(t *testing.T) {
 	}
 }
 
+// LUKS1 has no checksum over its header, and nothing else vouches for where the payload begins. A flip there
+// opens to shifted content; it is the proof, which looks for a file system, that finds it.
+const payloadOffsetLUKS1, payloadOffsetEnd = 104, 108
+
 // TestFlippedBits flips bits of real headers: a volume that still opens has the same content.
 func TestFlippedBits(t *testing.T) {
 	needTool(t, "cryptsetup")
@@ -220,6 +224,9 @@ func TestFlippedBits(t *testing.T) {
 		}
 		rapid.Check(t, func(t *rapid.T) {
 			at, bit := rapid.IntRange(0, size-1).Draw(t, "at"), rapid.IntRange(0, 7).Draw(t, "bit")
+			if version == 1 && at >= payloadOffsetLUKS1 && at < payloadOffsetEnd {
+				return
+			}
 			b[at] ^= 1 << bit
 			defer func() { b[at] ^= 1 << bit }()
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
