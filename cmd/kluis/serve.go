@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -67,12 +68,10 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 	}
 	defer runner.Stop()
 	scheduling, stopScheduling := context.WithCancel(ctx)
-	scheduled := make(chan struct{})
-	go func() {
-		defer close(scheduled)
-		p.backup.RunSchedule(scheduling)
-	}()
-	defer func() { stopScheduling(); <-scheduled }()
+	var background sync.WaitGroup
+	background.Go(func() { p.backup.RunSchedule(scheduling) })
+	background.Go(func() { p.purgeExpired(scheduling) })
+	defer func() { stopScheduling(); background.Wait() }()
 
 	server := &http.Server{Handler: p.door, TLSConfig: p.tls, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
@@ -93,6 +92,22 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 		return errors.Join(err, server.Close())
 	}
 	return nil
+}
+
+// purgeExpired lets go, every hour, of what has been in soft delete for its time.
+func (p *parts) purgeExpired(ctx context.Context) {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		if err := p.keyvault.PurgeExpired(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("purge expired keys and secrets", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 const adminFile = "admin.json"
@@ -169,7 +184,9 @@ func (p *parts) buildServices(ctx context.Context, c config, root *seal.Root, ho
 		Issuer: p.base, Now: time.Now, Rand: rand.Reader, Seal: root}); err != nil {
 		return err
 	}
-	if p.keyvault, err = keyvault.New(keyvault.Options{DB: p.db, Seal: root, Authorizer: p.identity, DNSSuffix: "vault." + host,
+	p.resources = resources.New(resources.Options{DB: p.db, Authorizer: p.identity, TenantID: p.install.TenantID,
+		SubscriptionID: p.install.SubscriptionID, SubscriptionName: "Kluis", Now: time.Now})
+	if p.keyvault, err = keyvault.New(keyvault.Options{DB: p.db, Seal: root, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "vault." + host,
 		TenantID: p.install.TenantID, Issuer: p.identity.Issuer(), Now: time.Now, Rand: rand.Reader}); err != nil {
 		return err
 	}
@@ -181,8 +198,6 @@ func (p *parts) buildServices(ctx context.Context, c config, root *seal.Root, ho
 	if err != nil {
 		return err
 	}
-	p.resources = resources.New(resources.Options{DB: p.db, Authorizer: p.identity, TenantID: p.install.TenantID,
-		SubscriptionID: p.install.SubscriptionID, SubscriptionName: "Kluis", Now: time.Now})
 	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "blob." + host,
 		Bucket: objects.Prefix(bucket, "blobs/"), Now: time.Now, NewID: uuid.NewString})
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Now: time.Now, NewID: uuid.NewString})
@@ -193,7 +208,7 @@ func (p *parts) buildServices(ctx context.Context, c config, root *seal.Root, ho
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {
 		return err
 	}
-	p.resources.Occupy(p.compute, p.storage, p.backup)
+	p.resources.Occupy(p.keyvault, p.compute, p.storage, p.backup)
 	p.deployments = p.newDeployments()
 	return nil
 }

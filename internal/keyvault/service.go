@@ -52,11 +52,17 @@ type Authorizer interface {
 	Authorize(ctx context.Context, action string, scope armid.ID) error
 }
 
-// Options are what the service is built from; all but Issuer, Rand and NewVersion are needed.
+// Groups knows the resource groups.
+type Groups interface {
+	GroupExists(ctx context.Context, name string) error
+}
+
+// Options are what the service is built from; all but Groups, Issuer, Rand and NewVersion are needed.
 type Options struct {
 	DB         *database.DB
 	Seal       Sealer
 	Authorizer Authorizer
+	Groups     Groups // asked before a key vault is put into a group; nil takes any group
 	DNSSuffix  string // "vault.localhost:8443": a key vault's URI is https://<name>.<suffix>/
 	TenantID   string
 	Issuer     string // of tokens; shown in refusals, may be empty

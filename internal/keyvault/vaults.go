@@ -70,6 +70,11 @@ func (s *Service) PutVault(ctx context.Context, v Vault) (put Vault, created boo
 	if err := s.checkVault(v); err != nil {
 		return Vault{}, false, err
 	}
+	if s.o.Groups != nil {
+		if err := s.o.Groups.GroupExists(ctx, v.ID.ResourceGroup); err != nil {
+			return Vault{}, false, err
+		}
+	}
 	who, _ := identity.From(ctx)
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		now := s.now()
@@ -168,6 +173,17 @@ func (s *Service) Vaults(ctx context.Context, scope armid.ID) ([]Vault, error) {
 	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.KeyVault/vaults/read", scope); err != nil {
 		return nil, err
 	}
+	return s.vaultsIn(ctx, scope)
+}
+
+// CountIn says how many key vaults a resource group holds. It is for the service that deletes groups: no role
+// is checked.
+func (s *Service) CountIn(ctx context.Context, group armid.ID) (int, error) {
+	vaults, err := s.vaultsIn(ctx, group)
+	return len(vaults), err
+}
+
+func (s *Service) vaultsIn(ctx context.Context, scope armid.ID) ([]Vault, error) {
 	var vaults []Vault
 	err := s.o.DB.Read(ctx, func(tx *database.Tx) error {
 		rows, err := selectVaults(ctx, tx)
