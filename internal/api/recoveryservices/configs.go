@@ -43,7 +43,7 @@ func (d *door) putStorageConfig(ctx context.Context, r *arm.Request) (*arm.Reply
 		return nil, err
 	}
 	if body.Properties.CrossRegion {
-		return nil, crossRegion("crossRegionRestoreFlag")
+		return nil, crossRegion("properties.crossRegionRestoreFlag")
 	}
 	id, v, err := d.named(ctx, r.ID, "vaultstorageconfig")
 	if err != nil {

@@ -59,21 +59,29 @@ func (c conditions) time(name string, absent time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// timeLayouts are the ways in which clients write a time. The first is az's; Azure's own documents put
-// AM or PM also behind a clock of 24 hours ("00:00:00 AM", "13:00:00 PM"), where AM says nothing wrong
-// only before noon.
-var timeLayouts = []string{"2006-01-02 03:04:05 PM", "2006-01-02 15:04:05", time.RFC3339, "2006-01-02T15:04:05", time.DateOnly}
+// timeLayouts are the ways in which clients write a time. The first is az's.
+var timeLayouts = []string{"2006-01-02 03:04:05 PM", clock24, time.RFC3339, "2006-01-02T15:04:05", time.DateOnly}
 
-// parseTime reads a time of a $filter; one without a zone is UTC.
+const clock24 = "2006-01-02 15:04:05"
+
+// parseTime reads a time of a $filter; one without a zone is UTC. Azure's own documents put AM or PM also
+// behind a clock of 24 hours ("13:00:00 PM").
 func parseTime(text string) (time.Time, bool) {
 	text = strings.ToUpper(strings.TrimSpace(text))
-	for _, text := range []string{text, strings.TrimSuffix(text, " PM")} {
-		for _, layout := range timeLayouts {
-			if t, err := time.Parse(layout, text); err == nil {
-				t = t.UTC()
-				return t, !t.Before(always) && !t.After(forever)
-			}
+	for _, layout := range timeLayouts {
+		if t, err := time.Parse(layout, text); err == nil {
+			return inTime(t)
+		}
+	}
+	if clock, afternoon := strings.CutSuffix(text, " PM"); afternoon {
+		if t, err := time.Parse(clock24, clock); err == nil {
+			return inTime(t)
 		}
 	}
 	return time.Time{}, false
+}
+
+func inTime(t time.Time) (time.Time, bool) {
+	t = t.UTC()
+	return t, !t.Before(always) && !t.After(forever)
 }

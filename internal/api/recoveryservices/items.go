@@ -125,11 +125,11 @@ func (b itemRequest) check() error {
 		return diskExclusion()
 	}
 	if p.IsRehydrate {
-		return notSupportedHere("isRehydrate", "To undelete backup data", "Protect the virtual machine anew; deleting backup data is final.")
+		return notSupportedHere("properties.isRehydrate", "To undelete backup data", "Protect the virtual machine anew; deleting backup data is final.")
 	}
 	for _, state := range []backup.ItemState{"ProtectionPaused", "BackupsSuspended"} {
 		if strings.EqualFold(p.ProtectionState, string(state)) {
-			return notSupportedHere("protectionState", "The protection state "+string(state), "Use ProtectionStopped; recovery points are then kept for ever.")
+			return notSupportedHere("properties.protectionState", "The protection state "+string(state), "Use ProtectionStopped; recovery points are then kept for ever.")
 		}
 	}
 	return nil

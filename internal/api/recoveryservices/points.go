@@ -18,11 +18,12 @@ func encodePoint(p backup.Point) resource[pointProperties] {
 		Retention: retention{azureTime(p.Expiry)},
 	}
 	body.MoveReadiness.Archived.Info = "There is no archive tier here."
+	body.Proof, body.ConsistencyReason = p.Verdict, p.ConsistencyReason
 	id := p.Item.Child("recoveryPoints", p.ID)
 	return resource[pointProperties]{id.String(), p.ID, points, body}
 }
 
-// getPoint tells of one point also its proof, its disks and its keys.
+// getPoint tells of one point also its disks and its keys.
 func (d *door) getPoint(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	p, err := d.s.Point(ctx, r.ID)
 	if err != nil {
@@ -34,7 +35,7 @@ func (d *door) getPoint(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	}
 	body := encodePoint(p)
 	ours := &body.Properties
-	ours.Proof, ours.BackedUp, ours.ConsistencyReason = p.Verdict, p.Disks, p.ConsistencyReason
+	ours.BackedUp = p.Disks
 	for i, k := range keys {
 		pair := encodeKeys(k)
 		ours.KeysAndSecrets = append(ours.KeysAndSecrets, pair)

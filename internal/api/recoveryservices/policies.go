@@ -17,7 +17,7 @@ func encodePolicy(p backup.Policy) resource[backup.PolicyProperties] {
 // check refuses what a policy may ask for in Azure and nobody does here.
 func (b policyRequest) check() error {
 	if s := b.Properties.SnapshotConsistency; s != "" {
-		return notSupportedHere("snapshotConsistencyType", "A policy that forgoes consistent snapshots", "Leave snapshotConsistencyType out; a snapshot is as consistent as the guest's agent can make it.")
+		return notSupportedHere("properties.snapshotConsistencyType", "A policy that forgoes consistent snapshots", "Leave snapshotConsistencyType out; a snapshot is as consistent as the guest's agent can make it.")
 	}
 	if b.Properties.TieringPolicy == nil {
 		return nil
@@ -29,7 +29,7 @@ func (b policyRequest) check() error {
 	}
 	for _, t := range tiers {
 		if !slices.Contains([]string{"", "DoNotTier", "Invalid"}, t.Mode) {
-			return notSupportedHere("tieringPolicy", "An archive tier", "Leave tieringPolicy out, or set tieringMode to DoNotTier.")
+			return notSupportedHere("properties.tieringPolicy", "An archive tier", "Leave tieringPolicy out, or set tieringMode to DoNotTier.")
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 // notSupportedHere refuses a property that would change what is done. To ignore it would be to promise it.
 func notSupportedHere(property, what, advice string) *problem.Error {
 	return problem.New(problem.Unsupported, "OperationNotSupported", "%s is not supported here.", what).
-		WithTarget("properties."+property).WithAdvice("%s", advice)
+		WithTarget(property).WithAdvice("%s", advice)
 }
 
 // diskExclusion has a code of Azure's own.

@@ -42,7 +42,7 @@ func (b restoreRequest) check(point string) error {
 		return otherPoint(point, named)
 	}
 	if p.DiskEncryption != "" || p.SecuredVMDetails.OSDiskEncryption != "" {
-		return notSupportedHere("diskEncryptionSetId", "A disk encryption set for restored disks",
+		return notSupportedHere("properties.diskEncryptionSetId", "A disk encryption set for restored disks",
 			"Leave it out; the disks keep the encryption that the guest gave them.")
 	}
 	return nil
@@ -61,6 +61,6 @@ func (d *door) checkEncryption(ctx context.Context, r *arm.Request, e encryption
 	if has(func(k backup.KeyPair) string { return k.KeyURL }, e.KeyURL) && has(func(k backup.KeyPair) string { return k.SecretURL }, e.SecretURL) {
 		return nil
 	}
-	return notSupportedHere("encryptionDetails", "Restoring disks with another key or secret than those of the recovery point",
+	return notSupportedHere("properties.encryptionDetails", "Restoring disks with another key or secret than those of the recovery point",
 		"Leave encryptionDetails out, and change the disks' encryption settings after the restore.")
 }

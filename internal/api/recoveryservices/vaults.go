@@ -57,20 +57,20 @@ func (b vaultRequest) check() error {
 		what, advice    string
 	}{
 		{"identity.type", b.Identity.Type, []string{"None"}, "An identity of a vault", "Leave identity out; the server itself is the principal Backup Management Service."},
-		{"publicNetworkAccess", p.PublicNetworkAccess, []string{"Enabled"}, "A vault that only private endpoints reach", "Leave publicNetworkAccess out, and limit who reaches the server in your network."},
-		{"securitySettings.immutabilitySettings.state", p.Security.Immutability.State, []string{"Disabled"}, "An immutable vault", "Leave immutabilitySettings out."},
-		{"securitySettings.softDeleteSettings.softDeleteState", p.Security.SoftDelete.State, []string{"Disabled", "Invalid"}, "Soft delete of backup data", "Leave softDeleteSettings out; deleting backup data is final."},
-		{"securitySettings.multiUserAuthorization", p.Security.MultiUser, []string{"Disabled", "Invalid"}, "Multi-user authorization", "Leave multiUserAuthorization out."},
+		{"properties.publicNetworkAccess", p.PublicNetworkAccess, []string{"Enabled"}, "A vault that only private endpoints reach", "Leave publicNetworkAccess out, and limit who reaches the server in your network."},
+		{"properties.securitySettings.immutabilitySettings.state", p.Security.Immutability.State, []string{"Disabled"}, "An immutable vault", "Leave immutabilitySettings out."},
+		{"properties.securitySettings.softDeleteSettings.softDeleteState", p.Security.SoftDelete.State, []string{"Disabled", "Invalid"}, "Soft delete of backup data", "Leave softDeleteSettings out; deleting backup data is final."},
+		{"properties.securitySettings.multiUserAuthorization", p.Security.MultiUser, []string{"Disabled", "Invalid"}, "Multi-user authorization", "Leave multiUserAuthorization out."},
 	} {
 		if x.value != "" && !slices.ContainsFunc(x.none, func(n string) bool { return strings.EqualFold(n, x.value) }) {
 			return notSupportedHere(x.property, x.what, x.advice)
 		}
 	}
 	if p.Encryption != nil {
-		return notSupportedHere("encryption", "Encryption of a vault with a key of your own", "Leave encryption out; each vault is encrypted with a key of its own.")
+		return notSupportedHere("properties.encryption", "Encryption of a vault with a key of your own", "Leave encryption out; each vault is encrypted with a key of its own.")
 	}
 	if p.Redundancy != nil && strings.EqualFold(p.Redundancy.CrossRegion, "Enabled") {
-		return crossRegion("redundancySettings.crossRegionRestore")
+		return crossRegion("properties.redundancySettings.crossRegionRestore")
 	}
 	return nil
 }

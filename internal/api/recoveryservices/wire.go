@@ -265,8 +265,7 @@ type backupRequest struct {
 	} `json:"properties"`
 }
 
-// pointProperties is Azure's IaasVMRecoveryPoint, with what we add. What is read of one point alone is
-// left out of the list: keys, disks and proof.
+// pointProperties is Azure's IaasVMRecoveryPoint, with what we add. The list leaves out keys and disks.
 type pointProperties struct {
 	ObjectType           string            `json:"objectType"`
 	Type                 string            `json:"recoveryPointType"`
