@@ -3,24 +3,18 @@ package main
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"kluis/internal/tooltest"
 	"kluis/internal/volume/volumetest"
 )
 
 // The demo's own disks are what its verdict rests on: a change must reach the decrypted file and nothing
 // else, and a file must be read out as it was written.
 func TestDiskChangesAsAGuestWould(t *testing.T) {
-	for _, name := range []string{"qemu-img", "qemu-io", "cryptsetup"} {
-		if _, err := exec.LookPath(name); err != nil {
-			if _, err := os.Stat("/usr/sbin/" + name); err != nil {
-				t.Skipf("%s is not installed", name)
-			}
-		}
-	}
+	tooltest.Need(t, "qemu-img", "qemu-io", "cryptsetup")
 	dir := t.TempDir()
 	if err := os.Mkdir(imageFolder(dir), 0o700); err != nil {
 		t.Fatal(err)

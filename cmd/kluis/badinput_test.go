@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"kluis/internal/client"
+	"kluis/internal/tooltest"
 )
 
 // raw speaks HTTP as nobody's SDK would.
@@ -225,10 +226,7 @@ func (m *machine) occupy(t *testing.T, disk string) error {
 func TestRestoreTargetFull(t *testing.T) {
 	target := t.TempDir()
 	if err := syscall.Mount("tmpfs", target, "tmpfs", 0, "size=8m"); err != nil {
-		if os.Getenv("KLUIS_TEST_REQUIRE") != "" && os.Getuid() == 0 {
-			t.Fatalf("mount a small file system: %v", err)
-		}
-		t.Skipf("mount a small file system: %v (needs root)", err)
+		tooltest.Missing(t, "mount a small file system: %v (needs root)", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(target, syscall.MNT_DETACH) })
 	s := newServer(t, "", "--restore-dir", target)

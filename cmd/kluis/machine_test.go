@@ -17,6 +17,7 @@ import (
 	"kluis/internal/armid"
 	"kluis/internal/client"
 	"kluis/internal/secret"
+	"kluis/internal/tooltest"
 	"kluis/internal/volume/luks"
 	"kluis/internal/volume/volumetest"
 )
@@ -45,31 +46,16 @@ type machine struct {
 
 func tool(t *testing.T, name string, args ...string) {
 	t.Helper()
-	if _, err := exec.LookPath(name); err != nil {
-		missing(t, name)
-	}
+	tooltest.Need(t, name)
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
 	}
 }
 
-// missing skips the test, or fails it where everything is required.
-func missing(t *testing.T, name string) {
-	t.Helper()
-	if os.Getenv("KLUIS_TEST_REQUIRE") != "" {
-		t.Fatalf("%s is missing", name)
-	}
-	t.Skipf("%s is missing; run: make test, or install it", name)
-}
-
 // newMachine makes the volumes, the keys, the VM and a vault; backup is not enabled.
 func newMachine(t *testing.T, s *server, megabytes int64) *machine {
 	t.Helper()
-	for _, name := range []string{"cryptsetup", "qemu-img", "mke2fs"} {
-		if _, err := exec.LookPath(name); err != nil {
-			missing(t, name)
-		}
-	}
+	tooltest.Need(t, "cryptsetup", "qemu-img", "mke2fs")
 	ctx := soon(t)
 	m := &machine{s: s, passphrase: map[string]string{}, plain: map[string][]byte{}, files: map[string]string{},
 		formats: map[string]string{"os": "raw", "data": "qcow2"}}

@@ -45,7 +45,7 @@ var floors = []struct {
 		[]string{"internal/objects", "internal/secret"}, "each can be run alone and knows nothing of Azure"},
 	{"cellar", []string{"internal/job", "internal/database", "internal/objects"}, []string{"internal/database", "internal/problem"},
 		"the standard library and their drivers; a job stores the problem it ended with"},
-	{"leaves", []string{"internal/problem", "internal/secret", "internal/armid"}, nil, "the standard library only"},
+	{"leaves", []string{"internal/problem", "internal/secret", "internal/armid", "internal/tooltest"}, nil, "the standard library only"},
 	{"house", []string{"internal/house"}, nil, "only this test"},
 }
 

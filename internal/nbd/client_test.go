@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"kluis/internal/tooltest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,11 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // serve starts qemu-nbd on an image and returns its socket.
 func serve(t *testing.T, image, format string) string {
 	t.Helper()
-	for _, tool := range []string{"qemu-nbd", "qemu-img", "qemu-io"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is not installed (apt-get install qemu-utils)", tool)
-		}
-	}
+	tooltest.Need(t, "qemu-nbd", "qemu-img", "qemu-io")
 	dir := t.TempDir()
 	sock, pidFile := filepath.Join(dir, "s"), filepath.Join(dir, "pid")
 	run(t, "qemu-nbd", "--fork", "--read-only", "--persistent", "--shared=8", "--format="+format, "--socket="+sock, "--pid-file="+pidFile, "--export-name=disk", image)
@@ -66,9 +64,7 @@ func TestQEMU(t *testing.T) {
 	if err := os.WriteFile(raw, want, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := exec.LookPath("qemu-img"); err != nil {
-		t.Skip("qemu-img is not installed (apt-get install qemu-utils)")
-	}
+	tooltest.Need(t, "qemu-img")
 	run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, qcow)
 	sock := serve(t, qcow, "qcow2")
 

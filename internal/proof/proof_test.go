@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,21 +14,11 @@ import (
 
 	"kluis/internal/proof"
 	"kluis/internal/secret"
+	"kluis/internal/tooltest"
 	"kluis/internal/volume/volumetest"
 )
 
 const passphrase = "the right passphrase"
-
-func needTool(t testing.TB, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			if _, err := os.Stat("/usr/sbin/" + name); err != nil {
-				t.Skipf("needs %s, which is not installed", name)
-			}
-		}
-	}
-}
 
 func now() time.Time { return time.Date(2025, 3, 1, 3, 0, 0, 0, time.UTC) }
 
@@ -78,7 +67,7 @@ func read(t testing.TB, path string) []byte {
 }
 
 func TestProved(t *testing.T) {
-	needTool(t, "cryptsetup", "mke2fs")
+	tooltest.Need(t, "cryptsetup", "mke2fs")
 	plain := fileSystem(t)
 	for _, test := range []struct {
 		want string
@@ -104,7 +93,7 @@ func TestProved(t *testing.T) {
 
 // TestSabotage spoils a recovery point in every way we can think of. None may be called proved.
 func TestSabotage(t *testing.T) {
-	needTool(t, "cryptsetup", "mke2fs")
+	tooltest.Need(t, "cryptsetup", "mke2fs")
 	plain := fileSystem(t)
 	images := map[string][]byte{
 		"luks1": encrypted(t, plain, passphrase, volumetest.Options{Version: 1}),

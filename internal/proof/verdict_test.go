@@ -18,6 +18,7 @@ import (
 
 	"kluis/internal/proof"
 	"kluis/internal/secret"
+	"kluis/internal/tooltest"
 	"kluis/internal/volume/volumetest"
 )
 
@@ -41,7 +42,7 @@ func unzip(t *testing.T, path string) []byte {
 
 // TestVerdict looks at recovery points of several disks.
 func TestVerdict(t *testing.T) {
-	needTool(t, "cryptsetup", "mke2fs")
+	tooltest.Need(t, "cryptsetup", "mke2fs")
 	plain := fileSystem(t)
 	content := read(t, plain)
 	os1 := encrypted(t, plain, "key of os", volumetest.Options{Version: 1})
@@ -90,7 +91,7 @@ func TestVerdict(t *testing.T) {
 
 // TestInside puts other things than a file system into a volume.
 func TestInside(t *testing.T) {
-	needTool(t, "cryptsetup", "mke2fs")
+	tooltest.Need(t, "cryptsetup", "mke2fs")
 	ext4 := read(t, fileSystem(t))
 	sample := func(name string, size int) []byte {
 		b := make([]byte, size)
@@ -131,7 +132,7 @@ func TestInside(t *testing.T) {
 
 // TestPartition proves a volume in a partition, and names the partition when it doesn't open.
 func TestPartition(t *testing.T) {
-	needTool(t, "cryptsetup", "mke2fs")
+	tooltest.Need(t, "cryptsetup", "mke2fs")
 	plain := filepath.Join(t.TempDir(), "plain")
 	if err := volumetest.MakeFileSystem(context.Background(), plain, 1<<20, t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -152,7 +153,7 @@ func TestPartition(t *testing.T) {
 
 // TestKeySlots counts the key slots of a volume that has several.
 func TestKeySlots(t *testing.T) {
-	needTool(t, "cryptsetup", "mke2fs")
+	tooltest.Need(t, "cryptsetup", "mke2fs")
 	dir := t.TempDir()
 	out, second := filepath.Join(dir, "volume"), filepath.Join(dir, "second")
 	if err := volumetest.Encrypt(context.Background(), fileSystem(t), out, []byte(passphrase), volumetest.Options{Version: 1}); err != nil {
@@ -193,7 +194,7 @@ func TestCancelled(t *testing.T) {
 // TestSabotageAtRandom flips a bit anywhere before the data: a verdict of proved is only right when the
 // volume still opens as it did.
 func TestSabotageAtRandom(t *testing.T) {
-	needTool(t, "cryptsetup", "mke2fs")
+	tooltest.Need(t, "cryptsetup", "mke2fs")
 	image := encrypted(t, fileSystem(t), passphrase, volumetest.Options{Version: 2})
 	// Both copies of the header, and the key-slot area in use.
 	rapid.Check(t, func(t *rapid.T) {

@@ -37,13 +37,33 @@ func locationRequired(name string) *problem.Error {
 		WithTarget(name).WithAdvice("Add a location, such as westeurope.")
 }
 
+func invalidLocation(location string) *problem.Error {
+	return problem.New(problem.Invalid, "LocationNotAvailableForResourceGroup", "%.80q is not the name of a location.", location).
+		WithTarget("location").WithAdvice("Use letters, digits and hyphens, such as westeurope; any name will do here.")
+}
+
+func tooManyTags(count int) *problem.Error {
+	return problem.New(problem.Invalid, "TooManyTags", "The resource has %d tags; at most %d are taken.", count, maxTags).
+		WithTarget("tags").WithAdvice("Leave some out.")
+}
+
+func invalidTag(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidTag", "The tag %.80q has no name, or its name or value is too long.", name).
+		WithTarget("tags").WithAdvice("Use 1 to %d bytes for a name and up to %d for a value.", maxTagName, maxTagValue)
+}
+
+func groupRequired(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidResourceGroup", "%s %s is not in a resource group.", id.Type(), id.Name()).
+		WithTarget(id.String()).WithAdvice("Write /subscriptions/{id}/resourceGroups/{group}/providers/… .")
+}
+
 func typeNotSupported(id armid.ID) *problem.Error {
 	return problem.New(problem.Unsupported, "ResourceTypeNotSupported", "Resources of type %s do not exist here.", id.Type()).
 		WithTarget(id.String()).WithAdvice("Leave the resource out; virtual machines run without it here.")
 }
 
 func notAnObject(id armid.ID) *problem.Error {
-	return problem.New(problem.Invalid, "InvalidRequestContent", "The body of %s is not a JSON object.", id.Name()).
+	return problem.New(problem.Invalid, "InvalidRequestContent", "The body of %s is not a JSON object with an object as its properties.", id.Name()).
 		WithTarget(id.String()).WithAdvice("Send an object with location and properties.")
 }
 

@@ -9,15 +9,14 @@ package resources
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
+	"kluis/internal/problem"
 )
 
 // Authorizer decides whether the principal in ctx may do an action at a scope.
@@ -69,31 +68,66 @@ type Group struct {
 // Tenant returns the id of the tenant.
 func (s *Service) Tenant() string { return s.o.TenantID }
 
-// Subscriptions returns the subscriptions in which the caller may read; none is no error.
+// Subscriptions returns the subscriptions in which the caller may read anything; none is no error.
 func (s *Service) Subscriptions(ctx context.Context) ([]Subscription, error) {
 	one, err := s.Subscription(ctx, s.o.SubscriptionID)
+	if problem.KindOf(err) == problem.Denied {
+		return nil, nil // as in Azure, where others' subscriptions are not seen
+	}
 	if err != nil {
-		return nil, nil //nolint:nilerr // a caller without a role sees an empty list, as in Azure
+		return nil, err
 	}
 	return []Subscription{one}, nil
 }
 
-// Subscription returns the subscription of that id.
+// Subscription returns the subscription of that id. Who may read one of its groups may read it too: that
+// is where a client begins.
 func (s *Service) Subscription(ctx context.Context, id string) (Subscription, error) {
-	if !strings.EqualFold(id, s.o.SubscriptionID) {
-		return Subscription{}, subscriptionNotFound(id)
-	}
-	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.Resources/subscriptions/read", s.root()); err != nil {
+	if err := s.InSubscription(armid.Subscription(id)); err != nil {
 		return Subscription{}, err
 	}
-	return Subscription{s.o.SubscriptionID, s.o.TenantID, s.o.SubscriptionName}, nil
+	denied := s.o.Authorizer.Authorize(ctx, "Microsoft.Resources/subscriptions/read", s.root())
+	if denied == nil {
+		return s.subscription(), nil
+	}
+	if problem.KindOf(denied) != problem.Denied {
+		return Subscription{}, denied
+	}
+	groups, err := s.Groups(ctx)
+	if err == nil && len(groups) > 0 {
+		return s.subscription(), nil
+	}
+	if err != nil && problem.KindOf(err) != problem.Denied {
+		return Subscription{}, err
+	}
+	return Subscription{}, denied
+}
+
+func (s *Service) subscription() Subscription {
+	return Subscription{s.o.SubscriptionID, s.o.TenantID, s.o.SubscriptionName}
+}
+
+// InSubscription is nil when the id lies in the subscription of this installation.
+func (s *Service) InSubscription(id armid.ID) error {
+	if !strings.EqualFold(id.Subscription, s.o.SubscriptionID) {
+		return subscriptionNotFound(id.Subscription)
+	}
+	return nil
 }
 
 func (s *Service) root() armid.ID { return armid.Subscription(s.o.SubscriptionID) }
 
 const groupActions = "Microsoft.Resources/subscriptions/resourceGroups"
 
-var groupName = regexp.MustCompile(`^[-\w._()]{0,89}[-\w_()]$`)
+var (
+	groupName    = regexp.MustCompile(`^[-\w._()]{0,89}[-\w_()]$`)
+	locationName = regexp.MustCompile(`^[a-z0-9-]{1,60}$`)
+)
+
+// canonical is a location as Azure keeps it: "West Europe" is westeurope.
+func canonical(location string) string {
+	return strings.ToLower(strings.ReplaceAll(location, " ", ""))
+}
 
 // PutGroup creates a group, or changes the tags of one. Its location is for ever.
 func (s *Service) PutGroup(ctx context.Context, g Group) (_ Group, created bool, err error) {
@@ -106,20 +140,66 @@ func (s *Service) PutGroup(ctx context.Context, g Group) (_ Group, created bool,
 	if g.Location == "" {
 		return Group{}, false, locationRequired(g.Name)
 	}
+	if g.Location = canonical(g.Location); !locationName.MatchString(g.Location) {
+		return Group{}, false, invalidLocation(g.Location)
+	}
+	if err := checkTags(g.Tags); err != nil {
+		return Group{}, false, err
+	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		old, found, err := selectGroup(ctx, tx, g.Name)
 		if err != nil {
 			return err
 		}
 		if created = !found; found {
-			if !strings.EqualFold(old.Location, g.Location) {
+			if old.Location != g.Location {
 				return groupElsewhere(old)
 			}
-			g.Name, g.Location = old.Name, old.Location
+			g.Name = old.Name
 		}
 		return putGroup(ctx, tx, g)
 	})
-	return g, created, err
+	if err != nil {
+		return Group{}, false, err
+	}
+	return g, created, nil
+}
+
+// TagGroup replaces the tags of a group.
+func (s *Service) TagGroup(ctx context.Context, name string, tags map[string]string) (g Group, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, groupActions+"/write", s.root().Group(name)); err != nil {
+		return Group{}, err
+	}
+	if err := checkTags(tags); err != nil {
+		return Group{}, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		if g, err = lookupGroup(ctx, tx, name); err != nil {
+			return err
+		}
+		g.Tags = tags
+		return putGroup(ctx, tx, g)
+	})
+	return g, err
+}
+
+// Azure's bounds on tags.
+const (
+	maxTags     = 50
+	maxTagName  = 512
+	maxTagValue = 256
+)
+
+func checkTags(tags map[string]string) error {
+	if len(tags) > maxTags {
+		return tooManyTags(len(tags))
+	}
+	for name, value := range tags {
+		if name == "" || len(name) > maxTagName || len(value) > maxTagValue {
+			return invalidTag(name)
+		}
+	}
+	return nil
 }
 
 // Group returns a group.
@@ -130,12 +210,17 @@ func (s *Service) Group(ctx context.Context, name string) (Group, error) {
 	return s.lookupGroup(ctx, name)
 }
 
+func lookupGroup(ctx context.Context, tx *database.Tx, name string) (Group, error) {
+	g, found, err := selectGroup(ctx, tx, name)
+	if err == nil && !found {
+		return Group{}, groupNotFound(name)
+	}
+	return g, err
+}
+
 func (s *Service) lookupGroup(ctx context.Context, name string) (g Group, err error) {
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		var found bool
-		if g, found, err = selectGroup(ctx, tx, name); err == nil && !found {
-			return groupNotFound(name)
-		}
+		g, err = lookupGroup(ctx, tx, name)
 		return err
 	})
 	return g, err
@@ -147,16 +232,32 @@ func (s *Service) GroupExists(ctx context.Context, name string) error {
 	return err
 }
 
-// Groups returns the groups by name.
+// Groups returns the groups that the caller may read, by name.
 func (s *Service) Groups(ctx context.Context) (groups []Group, err error) {
-	if err := s.o.Authorizer.Authorize(ctx, groupActions+"/read", s.root()); err != nil {
-		return nil, err
+	denied := s.o.Authorizer.Authorize(ctx, groupActions+"/read", s.root())
+	if denied != nil && problem.KindOf(denied) != problem.Denied {
+		return nil, denied
 	}
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
 		groups, err = selectGroups(ctx, tx)
 		return err
 	})
-	return groups, err
+	if err != nil || denied == nil {
+		return groups, err
+	}
+	var readable []Group
+	for _, g := range groups {
+		switch err := s.o.Authorizer.Authorize(ctx, groupActions+"/read", s.root().Group(g.Name)); {
+		case err == nil:
+			readable = append(readable, g)
+		case problem.KindOf(err) != problem.Denied:
+			return nil, err
+		}
+	}
+	if len(readable) == 0 {
+		return nil, denied
+	}
+	return readable, nil
 }
 
 // DeleteGroup removes a group. One in which there is still something is refused: a backup service does
@@ -178,6 +279,9 @@ func (s *Service) DeleteGroup(ctx context.Context, name string) error {
 		count += n
 	}
 	return s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		if _, err := lookupGroup(ctx, tx, name); err != nil {
+			return err
+		}
 		own, err := selectDocuments(ctx, tx, id, "")
 		if err != nil {
 			return err
@@ -187,99 +291,4 @@ func (s *Service) DeleteGroup(ctx context.Context, name string) error {
 		}
 		return deleteGroup(ctx, tx, name)
 	})
-}
-
-// DocumentTypes are the resources that are kept as they are sent.
-var DocumentTypes = []string{
-	"Microsoft.Network/networkInterfaces", "Microsoft.Network/networkSecurityGroups",
-	"Microsoft.Network/publicIPAddresses", "Microsoft.Network/virtualNetworks",
-}
-
-// Document is a resource that is only a document: its body as it was sent, with id, name and type.
-type Document struct {
-	ID   armid.ID
-	Body json.RawMessage
-}
-
-// PutDocument creates or replaces a resource.
-func (s *Service) PutDocument(ctx context.Context, id armid.ID, body json.RawMessage) (_ Document, created bool, err error) {
-	if err := s.o.Authorizer.Authorize(ctx, id.Type()+"/write", id); err != nil {
-		return Document{}, false, err
-	}
-	if !slices.ContainsFunc(DocumentTypes, id.Is) {
-		return Document{}, false, typeNotSupported(id)
-	}
-	if err := s.GroupExists(ctx, id.ResourceGroup); err != nil {
-		return Document{}, false, err
-	}
-	d := Document{ID: id}
-	if d.Body, err = complete(id, body); err != nil {
-		return Document{}, false, err
-	}
-	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		_, found, err := selectDocument(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		created = !found
-		return putDocument(ctx, tx, d)
-	})
-	return d, created, err
-}
-
-// complete adds to a body what every resource tells of itself.
-func complete(id armid.ID, body json.RawMessage) (json.RawMessage, error) {
-	var doc map[string]any
-	if err := json.Unmarshal(body, &doc); err != nil || doc == nil {
-		return nil, notAnObject(id)
-	}
-	if location, _ := doc["location"].(string); location == "" {
-		return nil, locationRequired(id.Name())
-	}
-	properties, _ := doc["properties"].(map[string]any)
-	if properties == nil {
-		properties = map[string]any{}
-	}
-	properties["provisioningState"] = "Succeeded"
-	doc["properties"], doc["id"], doc["name"], doc["type"] = properties, id.String(), id.Name(), id.Type()
-	return json.Marshal(doc)
-}
-
-// Document returns a resource.
-func (s *Service) Document(ctx context.Context, id armid.ID) (d Document, err error) {
-	if err := s.o.Authorizer.Authorize(ctx, id.Type()+"/read", id); err != nil {
-		return Document{}, err
-	}
-	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		var found bool
-		if d, found, err = selectDocument(ctx, tx, id); err == nil && !found {
-			return documentNotFound(id)
-		}
-		return err
-	})
-	return d, err
-}
-
-// Documents returns the resources of a type in a group or in the subscription, by id.
-func (s *Service) Documents(ctx context.Context, scope armid.ID, typ string) (all []Document, err error) {
-	if err := s.o.Authorizer.Authorize(ctx, typ+"/read", scope); err != nil {
-		return nil, err
-	}
-	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		all, err = selectDocuments(ctx, tx, scope, typ)
-		return err
-	})
-	return all, err
-}
-
-// DeleteDocument removes a resource; one that is not there is no error.
-func (s *Service) DeleteDocument(ctx context.Context, id armid.ID) (existed bool, err error) {
-	if err := s.o.Authorizer.Authorize(ctx, id.Type()+"/delete", id); err != nil {
-		return false, err
-	}
-	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		existed, err = deleteDocument(ctx, tx, id)
-		return err
-	})
-	return existed, err
 }

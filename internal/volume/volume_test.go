@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,21 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"kluis/internal/secret"
+	"kluis/internal/tooltest"
 	"kluis/internal/volume"
 	"kluis/internal/volume/luks"
 	"kluis/internal/volume/volumetest"
 )
-
-func needTool(t *testing.T, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
-			if _, err := os.Stat("/usr/sbin/" + name); err != nil {
-				t.Skipf("needs %s, which is not installed", name)
-			}
-		}
-	}
-}
 
 func unzip(t *testing.T, r io.Reader) []byte {
 	t.Helper()
@@ -157,7 +146,7 @@ func TestMadeOver(t *testing.T) {
 
 // TestInspectPartitions finds a LUKS volume in a partition, and opens it where it was found.
 func TestInspectPartitions(t *testing.T) {
-	needTool(t, "cryptsetup", "mke2fs")
+	tooltest.Need(t, "cryptsetup", "mke2fs")
 	dir := t.TempDir()
 	plain, out := filepath.Join(dir, "plain"), filepath.Join(dir, "out")
 	if err := volumetest.MakeFileSystem(context.Background(), plain, 1<<20, dir); err != nil {

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"kluis/internal/database"
+	"kluis/internal/tooltest"
 )
 
 // Each runs f on a fresh SQLite database and on a fresh PostgreSQL database.
@@ -63,10 +64,7 @@ func Postgres(t testing.TB) string {
 	t.Helper()
 	dir, err := start()
 	if err != nil {
-		if os.Getenv("KLUIS_TEST_REQUIRE") != "" {
-			t.Fatalf("PostgreSQL for tests: %v", err)
-		}
-		t.Skipf("PostgreSQL for tests: %v (apt-get install postgresql)", err)
+		tooltest.Missing(t, "PostgreSQL for tests: %v (apt-get install postgresql)", err)
 	}
 	name := fmt.Sprintf("test_%d_%d", os.Getpid(), sequence.Add(1))
 	admin, err := sql.Open("pgx", dsn(dir, "postgres"))

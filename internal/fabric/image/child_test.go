@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kluis/internal/fabric"
+	"kluis/internal/tooltest"
 )
 
 // holdVariable makes the test program take a snapshot of an image and hold it until it is killed.
@@ -42,7 +43,7 @@ func hold(path string) {
 }
 
 func TestKilledProcessLeavesNoChild(t *testing.T) {
-	need(t, "qemu-img", "qemu-nbd")
+	tooltest.Need(t, "qemu-img", "qemu-nbd")
 	h := newHouse(t)
 	path, _ := h.sparse("disk", 16*mib)
 	h.convert(path, "qcow2")
@@ -85,7 +86,7 @@ func TestKilledProcessLeavesNoChild(t *testing.T) {
 }
 
 func TestImageInUse(t *testing.T) {
-	need(t, "qemu-img", "qemu-nbd")
+	tooltest.Need(t, "qemu-img", "qemu-nbd")
 	for _, format := range []string{Raw, Qcow2} {
 		t.Run(format, func(t *testing.T) {
 			h := newHouse(t)
@@ -127,7 +128,7 @@ func TestImageInUse(t *testing.T) {
 // writer opens an image as a running VM does, until it is stopped.
 func writer(t *testing.T, path, format string) (stop func()) {
 	t.Helper()
-	need(t, "qemu-io")
+	tooltest.Need(t, "qemu-io")
 	qemu := exec.CommandContext(t.Context(), "qemu-io", "-f", format, path)
 	in, err := qemu.StdinPipe()
 	if err != nil {

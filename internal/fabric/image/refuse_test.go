@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"kluis/internal/fabric"
+	"kluis/internal/tooltest"
 )
 
 func write(t *testing.T, path string, content []byte) {
@@ -83,7 +84,7 @@ func TestPathsThatAreRefused(t *testing.T) {
 }
 
 func TestImagesThatAreRefused(t *testing.T) {
-	need(t, "qemu-img")
+	tooltest.Need(t, "qemu-img")
 	h := newHouse(t)
 	raw, _ := h.sparse("disk", 16*mib)
 	base := h.convert(raw, "qcow2")
@@ -140,7 +141,7 @@ func TestImagesThatAreRefused(t *testing.T) {
 }
 
 func TestFormatIsThatOfAdoption(t *testing.T) {
-	need(t, "qemu-img", "qemu-nbd")
+	tooltest.Need(t, "qemu-img", "qemu-nbd")
 	h := newHouse(t)
 	raw, _ := h.sparse("disk", 16*mib)
 	qcow := h.convert(raw, "qcow2")
@@ -162,7 +163,7 @@ func TestFormatIsThatOfAdoption(t *testing.T) {
 }
 
 func TestTruncatedImages(t *testing.T) {
-	need(t, "qemu-img", "qemu-nbd")
+	tooltest.Need(t, "qemu-img", "qemu-nbd")
 	const size = 40 * mib
 	for _, test := range []struct {
 		name, driver, format string
@@ -208,7 +209,7 @@ func TestTruncatedImages(t *testing.T) {
 }
 
 func TestImageChangesDuringSnapshot(t *testing.T) {
-	need(t, "qemu-img", "qemu-nbd")
+	tooltest.Need(t, "qemu-img", "qemu-nbd")
 	const size = 16 * mib
 	for _, format := range []string{Raw, Qcow2} {
 		for _, test := range []struct {
@@ -270,7 +271,7 @@ func TestImageChangesDuringSnapshot(t *testing.T) {
 }
 
 func TestUnreadableHalfway(t *testing.T) {
-	need(t, "qemu-img", "qemu-nbd")
+	tooltest.Need(t, "qemu-img", "qemu-nbd")
 	h := newHouse(t)
 	path, _ := h.sparse("disk", 16*mib)
 	d := h.mustSnapshot(h.convert(path, "qcow2"), Qcow2, 0)
@@ -304,7 +305,7 @@ func TestReadErrorOfTheDevice(t *testing.T) {
 }
 
 func TestSnapshotWithoutQemuNBD(t *testing.T) {
-	need(t, "qemu-img")
+	tooltest.Need(t, "qemu-img")
 	h := newHouse(t)
 	path, _ := h.sparse("disk", 16*mib)
 	qcow := h.convert(path, "qcow2")
@@ -315,7 +316,7 @@ func TestSnapshotWithoutQemuNBD(t *testing.T) {
 }
 
 func TestSnapshotOfSeveralDisksIsAllOrNothing(t *testing.T) {
-	need(t, "qemu-img", "qemu-nbd")
+	tooltest.Need(t, "qemu-img", "qemu-nbd")
 	h := newHouse(t)
 	path, _ := h.sparse("disk", 16*mib)
 	qcow := h.convert(path, "qcow2")

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"kluis/internal/fabric"
+	"kluis/internal/tooltest"
 )
 
 func (h *house) mustNewDisk(dir, name string, size int64) *NewDisk {
@@ -163,7 +164,7 @@ func TestNewDiskWithoutRoom(t *testing.T) {
 	t.Run("full while it is written", func(t *testing.T) {
 		small := t.TempDir()
 		if err := unix.Mount("tmpfs", small, "tmpfs", 0, "size=1m"); err != nil {
-			t.Skipf("a small file system cannot be mounted: %v", err)
+			tooltest.Missing(t, "a small file system cannot be mounted: %v", err)
 		}
 		defer func() { _ = unix.Unmount(small, 0) }()
 		f, err := New(Options{RestoreDir: small})

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"kluis/internal/secret"
+	"kluis/internal/tooltest"
 	"kluis/internal/volume/luks"
 	"kluis/internal/volume/volumetest"
 )
@@ -214,7 +215,7 @@ const payloadOffsetLUKS1, payloadOffsetEnd = 104, 108
 
 // TestFlippedBits flips bits of real headers: a volume that still opens has the same content.
 func TestFlippedBits(t *testing.T) {
-	needTool(t, "cryptsetup")
+	tooltest.Need(t, "cryptsetup")
 	plain, content := randomFile(t, 64<<10)
 	for version, size := range map[int]int{1: 592, 2: 32 << 10} {
 		image := encrypted(t, plain, volumetest.Options{Version: version})

@@ -7,11 +7,11 @@ import (
 	"errors"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"kluis/internal/secret"
+	"kluis/internal/tooltest"
 	"kluis/internal/volume/volumetest"
 )
 
@@ -28,9 +28,7 @@ func (s *spy) ReadAt(p []byte, off int64) (int, error) {
 
 // TestWipes looks at the memory that held the volume key, whole and split.
 func TestWipes(t *testing.T) {
-	if _, err := exec.LookPath("cryptsetup"); err != nil {
-		t.Skip("needs cryptsetup, which is not installed")
-	}
+	tooltest.Need(t, "cryptsetup")
 	plain, out := filepath.Join(t.TempDir(), "plain"), filepath.Join(t.TempDir(), "volume")
 	if err := os.WriteFile(plain, make([]byte, 4096), 0o600); err != nil {
 		t.Fatal(err)

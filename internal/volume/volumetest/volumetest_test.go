@@ -6,19 +6,17 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"kluis/internal/tooltest"
 	"kluis/internal/volume/volumetest"
 )
 
 // TestEncryptFails leaves nothing behind when it fails, and touches nothing that was there.
 func TestEncryptFails(t *testing.T) {
-	if _, err := exec.LookPath("cryptsetup"); err != nil {
-		t.Skip("needs cryptsetup, which is not installed")
-	}
+	tooltest.Need(t, "cryptsetup")
 	dir := t.TempDir()
 	plain, out := filepath.Join(dir, "plain"), filepath.Join(dir, "out")
 	if err := os.WriteFile(plain, make([]byte, 64<<10), 0o600); err != nil {
