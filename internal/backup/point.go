@@ -246,8 +246,8 @@ func adopt(ctx context.Context, tx *database.Tx, item *Item, root *recovery.Poin
 	if item.State == IRPending || item.State == ProtectionError {
 		item.State = Protected
 	}
-	if p.ID > item.LastPoint || len(p.ID) > len(item.LastPoint) {
-		item.LastPoint = p.ID
+	if p.Time.After(item.LastTime) {
+		item.LastPoint, item.LastTime = p.ID, p.Time
 	}
 	return putItem(ctx, tx, *item)
 }

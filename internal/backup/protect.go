@@ -35,8 +35,9 @@ type Item struct {
 	Created    time.Time    `json:"created"`
 	LastBackup time.Time    `json:"lastBackup,omitzero"` // when the last backup ended, well or not
 	LastStatus string       `json:"lastStatus,omitempty"`
-	LastPoint  string       `json:"lastPoint,omitempty"`
-	Problem    *job.Problem `json:"problem,omitempty"` // why the last backup failed or warned
+	LastPoint  string       `json:"lastPoint,omitempty"` // id of the newest recovery point
+	LastTime   time.Time    `json:"lastTime,omitzero"`   // when it was taken
+	Problem    *job.Problem `json:"problem,omitempty"`   // why the last backup failed or warned
 
 	next time.Time // next scheduled backup
 }

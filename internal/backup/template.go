@@ -191,7 +191,8 @@ type keyAndSecretDetails struct {
 	EncryptionMechanism      string `json:"EncryptionMechanism"`
 }
 
-// encryptionInfo tells how to restore key and secret. Azure's document knows the OS disk only; the pairs
+// encryptionInfo tells how to restore key and secret. The restored disks carry their settings themselves,
+// which Azure calls a single pass. Azure's document knows the OS disk only; the pairs
 // of the data disks stand beside it.
 func encryptionInfo(keys []KeyBackup) ([]byte, error) {
 	type dataDisk struct {
@@ -205,7 +206,7 @@ func encryptionInfo(keys []KeyBackup) ([]byte, error) {
 	for _, k := range keys {
 		details := keyAndSecretDetails{KeyURL: k.KeyURL, KeyVaultID: k.KeyVault.String(), KeyBackupData: EncodeBackup(k.KeyBlob),
 			SecretURL: k.SecretURL, SecretVaultID: k.SecretVault.String(), SecretData: string(k.Wrapped),
-			KeyVaultSecretBackupData: EncodeBackup(k.SecretBlob), EncryptionMechanism: "BEK with KEK"}
+			KeyVaultSecretBackupData: EncodeBackup(k.SecretBlob), EncryptionMechanism: "SinglePass"}
 		if k.Lun < 0 {
 			info.OsDiskKeyAndSecretDetails = &details
 		} else {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"kluis/internal/armid"
@@ -73,10 +74,10 @@ func (s *Service) PutVault(ctx context.Context, v RecoveryVault) (_ RecoveryVaul
 }
 
 func (s *Service) changeVault(ctx context.Context, old, v RecoveryVault) (RecoveryVault, bool, error) {
-	if old.Location != v.Location {
+	if !strings.EqualFold(old.Location, v.Location) {
 		return RecoveryVault{}, false, locationFixed(old)
 	}
-	v.ID, v.store = old.ID, old.store
+	v.ID, v.Location, v.store = old.ID, old.Location, old.store
 	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		items, err := selectItems(ctx, tx, old.ID)
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"hash/fnv"
 	"strconv"
 	"strings"
-	"time"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/armid"
@@ -21,7 +20,7 @@ const errorNumber = 0
 func encodeItem(r *arm.Request, i backup.Item) resource[itemProperties] {
 	p := itemProperties{
 		FriendlyName: i.VM.Name(), VirtualMachineID: i.VM.String(), ProtectionStatus: "Healthy", ProtectionState: string(i.State),
-		HealthStatus: "Passed", LastBackupStatus: i.LastStatus, LastBackupTime: never, LastRecoveryPoint: timeOrNothing(lastPoint(i)),
+		HealthStatus: "Passed", LastBackupStatus: i.LastStatus, LastBackupTime: never, LastRecoveryPoint: timeOrNothing(i.LastTime),
 		ProtectedItemDataID: dataID(i), ProtectedItemType: vmType, BackupManagementType: management, WorkloadType: workload,
 		ContainerName: containerName(i.ID.Name()), SourceResourceID: i.VM.String(), VaultID: r.BaseURL + i.Vault().String(),
 	}
@@ -44,16 +43,6 @@ func recommendations(advice string) []string {
 		return []string{}
 	}
 	return []string{advice}
-}
-
-// lastPoint is the time of an item's newest recovery point. Its id is the microsecond in which its backup
-// was asked for.
-func lastPoint(i backup.Item) time.Time {
-	micro, err := strconv.ParseInt(i.LastPoint, 10, 64)
-	if err != nil {
-		return time.Time{}
-	}
-	return time.UnixMicro(micro)
 }
 
 // dataID is a number of at most 15 digits that is another one when a VM is protected anew.
