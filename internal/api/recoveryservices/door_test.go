@@ -522,7 +522,7 @@ func TestItemTellsNothingThatItDoesNotKnow(t *testing.T) {
 		t.Errorf("%s", a.Raw)
 	}
 	dataID := at(t, a.Body, "properties.protectedItemDataId")
-	f.items[0].LastPoint, f.items[0].Created, f.points = "", noon.Add(time.Second), nil
+	f.items[0].LastPoint, f.items[0].LastTime, f.items[0].Created, f.points = "", time.Time{}, noon.Add(time.Second), nil
 	a = ask(t, f, "GET", filtered(item, "expand eq 'extendedInfo'"), "")
 	if at(t, a.Body, "properties.lastRecoveryPoint") != nil || at(t, a.Body, "properties.extendedInfo.recoveryPointCount") != 0.0 ||
 		at(t, a.Body, "properties.extendedInfo.oldestRecoveryPoint") != nil {

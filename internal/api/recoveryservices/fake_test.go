@@ -279,7 +279,7 @@ func world() *fake {
 		},
 		policies: []backup.Policy{{ID: v.Child("backupPolicies", "DefaultPolicy"), Body: policyBody()}},
 		items: []backup.Item{{ID: id, VM: armid.Must(vm), VMLocation: "westeurope", Policy: v.Child("backupPolicies", "DefaultPolicy"), State: backup.Protected,
-			Created: noon, LastBackup: noon.Add(time.Hour), LastStatus: "Completed", LastPoint: point2, LastTime: noon.Add(time.Hour)}},
+			Created: noon, LastBackup: noon.Add(time.Hour), LastStatus: "Completed", LastPoint: point2, LastTime: noon.AddDate(0, 0, 1)}},
 		machines: []compute.VM{{ID: armid.Must(subscription + "/resourceGroups/AFSTests/providers/Microsoft.Compute/virtualMachines/Plain"), Location: "westeurope"}},
 		points:   []backup.Point{newer, p},
 		keys:     keys,
