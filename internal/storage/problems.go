@@ -44,7 +44,12 @@ func blobNotFound(name string) *problem.Error {
 
 func invalidBlobName(name string) *problem.Error {
 	return problem.New(problem.Invalid, "InvalidResourceName", "%.80q is not a name for a blob.", name).
-		WithAdvice("Use 1 to 1024 characters.")
+		WithAdvice("Use 1 to 1024 bytes of UTF-8 without control characters.")
+}
+
+func invalidContentType() *problem.Error {
+	return problem.New(problem.Invalid, "InvalidHeaderValue", "The blob's content type is not one.").
+		WithTarget("Content-Type").WithAdvice("Use up to 256 ASCII characters, such as application/json.")
 }
 
 func blobTooLarge(size int64) *problem.Error {

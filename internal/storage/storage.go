@@ -3,7 +3,8 @@
 //
 // A blob's bytes are an object in a bucket; a row says which. Overwriting a blob writes a new object,
 // then switches the row, then deletes the old object: a reader sees the old bytes or the new ones, and a
-// crash leaves at most an object that nothing names.
+// crash leaves at most an object that nothing names. An object is deleted only when it is certain that no
+// row names it.
 //
 // Account names are unique in the installation, because they are host names. Blob data is reached with a
 // role, like everything else; there are no account keys.
@@ -15,9 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"regexp"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
@@ -85,7 +89,14 @@ const (
 var (
 	accountName   = regexp.MustCompile(`^[a-z0-9]{3,24}$`)
 	containerName = regexp.MustCompile(`^[a-z0-9](-?[a-z0-9]){2,62}$`)
+	contentTypes  = regexp.MustCompile(`^[ -~]{1,256}$`)
 )
+
+func isContainerName(name string) bool { return len(name) <= 63 && containerName.MatchString(name) }
+
+func isBlobName(name string) bool {
+	return name != "" && len(name) <= 1024 && utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
+}
 
 // PutAccount creates an account, or changes tags and kind of one.
 func (s *Service) PutAccount(ctx context.Context, a Account) (_ Account, created bool, err error) {
@@ -118,6 +129,23 @@ func (s *Service) PutAccount(ctx context.Context, a Account) (_ Account, created
 	return a, created, err
 }
 
+// CheckName says why an account of that name cannot be created; nil means that it can.
+func (s *Service) CheckName(ctx context.Context, subscription armid.ID, name string) error {
+	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.Storage/checkNameAvailability/read", subscription); err != nil {
+		return err
+	}
+	if !accountName.MatchString(name) {
+		return invalidAccountName(name)
+	}
+	return s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		_, found, err := selectAccount(ctx, tx, name)
+		if err == nil && found {
+			return accountTaken(name)
+		}
+		return err
+	})
+}
+
 // Account returns an account.
 func (s *Service) Account(ctx context.Context, id armid.ID) (Account, error) {
 	if err := s.o.Authorizer.Authorize(ctx, accountType+"/read", id); err != nil {
@@ -130,7 +158,11 @@ func (s *Service) Account(ctx context.Context, id armid.ID) (Account, error) {
 	return a, err
 }
 
+// account finds an account by its name, which may be any text.
 func (s *Service) account(ctx context.Context, name string) (a Account, err error) {
+	if !accountName.MatchString(strings.ToLower(name)) {
+		return Account{}, accountNotFound(armid.ID{}.Resource(accountType, name))
+	}
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
 		var found bool
 		if a, found, err = selectAccount(ctx, tx, name); err == nil && !found {
@@ -175,12 +207,13 @@ func (s *Service) DeleteAccount(ctx context.Context, id armid.ID) (existed bool,
 	}
 	var unused []string
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		existed, unused = false, nil
 		a, found, err := selectAccount(ctx, tx, id.Name())
 		if err != nil || !found || !a.ID.Equal(id) {
 			return err
 		}
 		existed = true
-		unused, err = deleteAccount(ctx, tx, id.Name())
+		unused, err = deleteAccount(ctx, tx, a.ID.Name())
 		return err
 	})
 	if err != nil {
@@ -191,37 +224,42 @@ func (s *Service) DeleteAccount(ctx context.Context, id armid.ID) (existed bool,
 
 // URL is where a blob is found.
 func (s *Service) URL(account, container, blob string) string {
-	return "https://" + account + "." + s.o.DNSSuffix + "/" + container + "/" + blob
+	u := url.URL{Scheme: "https", Host: account + "." + s.o.DNSSuffix, Path: "/" + container + "/" + blob}
+	return u.String()
 }
 
 // ParseURL takes a URL apart that URL could have made; false for any other.
-func (s *Service) ParseURL(url string) (account, container, blob string, ok bool) {
-	rest, isHTTPS := strings.CutPrefix(url, "https://")
-	host, path, _ := strings.Cut(rest, "/")
-	account, isOurs := strings.CutSuffix(host, "."+s.o.DNSSuffix)
-	container, blob, hasBlob := strings.Cut(path, "/")
-	ok = isHTTPS && isOurs && hasBlob && blob != "" && accountName.MatchString(account) && containerName.MatchString(container) &&
-		!strings.ContainsAny(blob, "?#")
-	return account, container, blob, ok
+func (s *Service) ParseURL(address string) (account, container, blob string, ok bool) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return "", "", "", false
+	}
+	account, isOurs := strings.CutSuffix(strings.ToLower(u.Host), "."+strings.ToLower(s.o.DNSSuffix))
+	container, blob, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	if !isOurs || !accountName.MatchString(account) || !isContainerName(container) || !isBlobName(blob) {
+		return "", "", "", false
+	}
+	return account, container, blob, true
 }
 
 // CreateContainer makes a container; ContainerAlreadyExists if it is there.
 func (s *Service) CreateContainer(ctx context.Context, account, container string) error {
-	if _, err := s.open(ctx, account, accountType+"/blobServices/containers/write"); err != nil {
+	a, err := s.open(ctx, account, accountType+"/blobServices/containers/write")
+	if err != nil {
 		return err
 	}
-	if !containerName.MatchString(container) {
+	if !isContainerName(container) {
 		return invalidContainerName(container)
 	}
 	return s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		found, err := hasContainer(ctx, tx, account, container)
+		found, err := hasContainer(ctx, tx, a.ID.Name(), container)
 		if err != nil {
 			return err
 		}
 		if found {
 			return containerExists(container)
 		}
-		return putContainer(ctx, tx, account, container)
+		return putContainer(ctx, tx, a.ID.Name(), container)
 	})
 }
 
@@ -236,27 +274,31 @@ func (s *Service) open(ctx context.Context, account, action string) (Account, er
 
 // PutBlob writes a blob of the given size, over an older one of the same name.
 func (s *Service) PutBlob(ctx context.Context, account, container, name, contentType string, size int64, data io.Reader) (Blob, error) {
-	if _, err := s.open(ctx, account, writeBlobs); err != nil {
+	a, err := s.open(ctx, account, writeBlobs)
+	if err != nil {
 		return Blob{}, err
 	}
-	if err := s.containerExists(ctx, account, container); err != nil {
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error { return checkContainer(ctx, tx, a, container) })
+	if err != nil {
 		return Blob{}, err
 	}
-	return s.put(ctx, account, container, name, contentType, size, data)
+	return s.put(ctx, a, container, name, contentType, size, data)
 }
 
-func (s *Service) containerExists(ctx context.Context, account, container string) error {
-	return s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		found, err := hasContainer(ctx, tx, account, container)
-		if err == nil && !found {
-			return containerNotFound(container)
-		}
-		return err
-	})
+// checkContainer is nil when the container exists. Its name may be any text.
+func checkContainer(ctx context.Context, tx *database.Tx, a Account, container string) error {
+	if !isContainerName(container) {
+		return containerNotFound(container)
+	}
+	found, err := hasContainer(ctx, tx, a.ID.Name(), container)
+	if err == nil && !found {
+		return containerNotFound(container)
+	}
+	return err
 }
 
-func (s *Service) put(ctx context.Context, account, container, name, contentType string, size int64, data io.Reader) (Blob, error) {
-	if name == "" || len(name) > 1024 || strings.ContainsRune(name, 0) {
+func (s *Service) put(ctx context.Context, a Account, container, name, contentType string, size int64, data io.Reader) (Blob, error) {
+	if !isBlobName(name) {
 		return Blob{}, invalidBlobName(name)
 	}
 	if size > MaxBlobSize {
@@ -265,78 +307,124 @@ func (s *Service) put(ctx context.Context, account, container, name, contentType
 	if contentType == "" {
 		contentType = "application/octet-stream"
 	}
-	b := Blob{Name: name, Size: size, ContentType: contentType, Modified: s.o.Now(), object: s.o.NewID()}
+	if !contentTypes.MatchString(contentType) {
+		return Blob{}, invalidContentType()
+	}
+	// What is told of a blob now is what its row will tell, and rows have microseconds.
+	b := Blob{Name: name, Size: size, ContentType: contentType, Modified: s.o.Now().Truncate(time.Microsecond), object: s.o.NewID()}
 	if err := s.o.Bucket.Put(ctx, b.object, size, data); err != nil {
 		return Blob{}, fmt.Errorf("store blob %s: %w", name, err)
 	}
 	var old string
+	var written bool
 	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		before, found, err := selectBlob(ctx, tx, account, container, name)
+		old, written = "", false
+		before, found, err := selectBlob(ctx, tx, a.ID.Name(), container, name)
 		if err != nil {
 			return err
 		}
-		if old = ""; found {
+		if found {
 			old = before.object
 		}
-		return putBlob(ctx, tx, account, container, b)
+		err = putBlob(ctx, tx, a.ID.Name(), container, b)
+		written = err == nil
+		return err
 	})
-	if err != nil {
-		return Blob{}, errors.Join(err, s.drop(context.WithoutCancel(ctx), b.object))
-	}
-	if old != "" {
+	switch {
+	case err != nil && written: // the commit's answer was lost: the row may name the new object or the old one
+		return Blob{}, err
+	case err != nil:
+		return Blob{}, errors.Join(err, s.drop(ctx, b.object))
+	case old != "":
 		return b, s.drop(ctx, old)
 	}
 	return b, nil
 }
 
-// drop deletes objects that no row names any longer.
+// drop deletes objects that no row names any longer, also for a caller who has gone.
 func (s *Service) drop(ctx context.Context, objects ...string) error {
+	var errs []error
 	for _, o := range objects {
-		if err := s.o.Bucket.Delete(ctx, o); err != nil {
-			return fmt.Errorf("delete object of a blob: %w", err)
+		if err := s.o.Bucket.Delete(context.WithoutCancel(ctx), o); err != nil {
+			errs = append(errs, fmt.Errorf("delete object of a blob: %w", err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Blob describes a blob.
-func (s *Service) Blob(ctx context.Context, account, container, name string) (b Blob, err error) {
-	if _, err := s.open(ctx, account, readBlobs); err != nil {
+func (s *Service) Blob(ctx context.Context, account, container, name string) (Blob, error) {
+	a, err := s.open(ctx, account, readBlobs)
+	if err != nil {
 		return Blob{}, err
 	}
+	return s.blob(ctx, a, container, name)
+}
+
+func (s *Service) blob(ctx context.Context, a Account, container, name string) (b Blob, err error) {
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		var found bool
-		if b, found, err = selectBlob(ctx, tx, account, container, name); err == nil && !found {
-			return blobNotFound(name)
-		}
+		b, err = findBlob(ctx, tx, a, container, name)
 		return err
 	})
 	return b, err
 }
 
+// findBlob finds a blob, or says what is not there. The names may be any text.
+func findBlob(ctx context.Context, tx *database.Tx, a Account, container, name string) (Blob, error) {
+	if err := checkContainer(ctx, tx, a, container); err != nil {
+		return Blob{}, err
+	}
+	if !isBlobName(name) {
+		return Blob{}, blobNotFound(name)
+	}
+	b, found, err := selectBlob(ctx, tx, a.ID.Name(), container, name)
+	if err == nil && !found {
+		return Blob{}, blobNotFound(name)
+	}
+	return b, err
+}
+
+// maxOverwrites is how often a blob may be overwritten between the look at its row and at its object,
+// until a reader gives up.
+const maxOverwrites = 10
+
 // ReadBlob returns a blob and its bytes, which the caller closes.
 func (s *Service) ReadBlob(ctx context.Context, account, container, name string) (Blob, io.ReadCloser, error) {
-	b, err := s.Blob(ctx, account, container, name)
+	a, err := s.open(ctx, account, readBlobs)
 	if err != nil {
 		return Blob{}, nil, err
 	}
-	data, err := s.o.Bucket.Get(ctx, b.object, 0, -1)
-	if err != nil {
-		return Blob{}, nil, fmt.Errorf("read blob %s: %w", name, err)
+	b, err := s.blob(ctx, a, container, name)
+	for range maxOverwrites {
+		if err != nil {
+			return Blob{}, nil, err
+		}
+		data, getErr := s.o.Bucket.Get(ctx, b.object, 0, -1)
+		if getErr == nil {
+			return b, data, nil
+		}
+		gone := b.object
+		if errors.Is(getErr, objects.ErrNotExist) {
+			b, err = s.blob(ctx, a, container, name)
+		}
+		if err == nil && b.object == gone {
+			return Blob{}, nil, fmt.Errorf("read blob %s: %w", name, getErr)
+		}
 	}
-	return b, data, nil
+	return Blob{}, nil, fmt.Errorf("read blob %s: it is overwritten all the time", name)
 }
 
 // Blobs lists a container's blobs whose names begin with prefix, by name.
 func (s *Service) Blobs(ctx context.Context, account, container, prefix string) (blobs []Blob, err error) {
-	if _, err := s.open(ctx, account, readBlobs); err != nil {
-		return nil, err
-	}
-	if err := s.containerExists(ctx, account, container); err != nil {
+	a, err := s.open(ctx, account, readBlobs)
+	if err != nil {
 		return nil, err
 	}
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		all, err := selectBlobs(ctx, tx, account, container)
+		if err := checkContainer(ctx, tx, a, container); err != nil {
+			return err
+		}
+		all, err := selectBlobs(ctx, tx, a.ID.Name(), container)
 		for _, b := range all {
 			if strings.HasPrefix(b.Name, prefix) {
 				blobs = append(blobs, b)
@@ -349,25 +437,21 @@ func (s *Service) Blobs(ctx context.Context, account, container, prefix string) 
 
 // DeleteBlob removes a blob.
 func (s *Service) DeleteBlob(ctx context.Context, account, container, name string) error {
-	if _, err := s.open(ctx, account, deleteBlobs); err != nil {
+	a, err := s.open(ctx, account, deleteBlobs)
+	if err != nil {
 		return err
 	}
-	var object string
-	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		b, found, err := selectBlob(ctx, tx, account, container, name)
-		if err != nil {
+	var b Blob
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		if b, err = findBlob(ctx, tx, a, container, name); err != nil {
 			return err
 		}
-		if !found {
-			return blobNotFound(name)
-		}
-		object = b.object
-		return deleteBlob(ctx, tx, account, container, name)
+		return deleteBlob(ctx, tx, a.ID.Name(), container, name)
 	})
 	if err != nil {
 		return err
 	}
-	return s.drop(ctx, object)
+	return s.drop(ctx, b.object)
 }
 
 // WriteArtifact writes a document of a restore job into a container, which it makes if need be. The job
@@ -380,10 +464,13 @@ func (s *Service) WriteArtifact(ctx context.Context, account armid.ID, container
 	if !a.ID.Equal(account) {
 		return "", accountNotFound(account)
 	}
+	if !isContainerName(container) {
+		return "", invalidContainerName(container)
+	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error { return putContainer(ctx, tx, a.ID.Name(), container) })
 	if err != nil {
 		return "", err
 	}
-	_, err = s.put(ctx, a.ID.Name(), container, name, "application/json", int64(len(data)), bytes.NewReader(data))
+	_, err = s.put(ctx, a, container, name, "application/json", int64(len(data)), bytes.NewReader(data))
 	return s.URL(a.ID.Name(), container, name), err
 }
