@@ -27,7 +27,7 @@ const defaultSize = 1280 << 20
 func main() {
 	binary := flag.String("kluis", "bin/kluis", "the server's binary")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, *binary); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)

@@ -53,8 +53,9 @@ func startServer(ctx context.Context, binary, dir string) (*server, error) {
 	}
 	defer func() { _ = log.Close() }()
 	s.cmd.Stderr = log
-	// Its own process group: Ctrl-C reaches the demo, and the demo ends the server.
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// Its own process group: Ctrl-C reaches the demo, and the demo ends the server. A demo that is killed
+	// takes it along.
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)

@@ -78,14 +78,17 @@ func (p JobProperties) Err() error {
 	return e
 }
 
-// Task is the step the job is at: the first that has not ended, else the last.
+// Task is the step the job is at: the one in progress, else the one that failed,
+// else the first that has not begun, else the last.
 func (p JobProperties) Task() JobTask {
 	if p.ExtendedInfo == nil || len(p.ExtendedInfo.Tasks) == 0 {
 		return JobTask{}
 	}
-	for _, t := range p.ExtendedInfo.Tasks {
-		if t.Status == "InProgress" {
-			return t
+	for _, status := range []string{"InProgress", "Failed", "NotStarted"} {
+		for _, t := range p.ExtendedInfo.Tasks {
+			if t.Status == status {
+				return t
+			}
 		}
 	}
 	return p.ExtendedInfo.Tasks[len(p.ExtendedInfo.Tasks)-1]
