@@ -42,6 +42,21 @@ func blobNotFound(name string) *problem.Error {
 	return problem.New(problem.NotFound, "BlobNotFound", "The blob %.80s does not exist.", name).WithAdvice("List the container's blobs.")
 }
 
+func blobExists(name string) *problem.Error {
+	return problem.New(problem.Conflict, "BlobAlreadyExists", "The blob %.80s already exists.", name).
+		WithAdvice("Use another name, or write without If-None-Match to replace it.")
+}
+
+func conditionNotMet() *problem.Error {
+	return problem.New(problem.Conflict, "ConditionNotMet", "The blob is not, or no longer, the one that If-Match names.").
+		WithAdvice("Read it again and decide anew.")
+}
+
+func invalidRange(off, size int64) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidRange", "The range begins at byte %d of a blob of %d.", off, size).
+		WithAdvice("Ask for bytes that the blob has.")
+}
+
 func invalidBlobName(name string) *problem.Error {
 	return problem.New(problem.Invalid, "InvalidResourceName", "%.80q is not a name for a blob.", name).
 		WithAdvice("Use 1 to 1024 bytes of UTF-8 without control characters.")

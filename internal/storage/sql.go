@@ -95,6 +95,23 @@ func hasContainer(ctx context.Context, tx *database.Tx, account, container strin
 	return err == nil, err
 }
 
+func selectContainers(ctx context.Context, tx *database.Tx, account string) ([]string, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT name FROM containers WHERE account = $1 ORDER BY name`, account)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var all []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		all = append(all, name)
+	}
+	return all, rows.Err()
+}
+
 func putBlob(ctx context.Context, tx *database.Tx, account, container string, b Blob) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO blobs (account, container, name, object, size, content_type, modified)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, container, name) DO UPDATE SET object = excluded.object,
