@@ -6,17 +6,25 @@
 // caller. What a resource refuses ends the deployment, is named in its error together with the resource,
 // and what was created before stays, as in Azure: deploying again goes on from there.
 //
-// Files: lex.go reads expressions, functions.go gives them values, template.go makes the plan, this file
-// keeps deployments and applies them.
+// A deployment ends with the call that asked for it, or with the process: one that is found running and
+// is nobody's call any more was interrupted, and has failed.
+//
+// The value of a secure parameter goes into the resources that the template puts it in, and nowhere else:
+// not into the record, and not into an error: of what expressions have evaluated to, errors repeat only
+// names and types of resources.
+//
+// Files: lex.go reads expressions, eval.go and functions.go give them values, template.go makes the plan,
+// sql.go keeps deployments, this file applies them.
 package deployment
 
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"kluis/internal/armid"
@@ -44,16 +52,21 @@ type Options struct {
 	Deployers map[string]Deployer // by resource type
 	Now       func() time.Time
 	NewID     func() string
+	Logger    *slog.Logger // gets what goes wrong inside; nil logs nothing
 }
 
 // Service deploys templates. It is safe for concurrent use.
 type Service struct {
 	o         Options
 	deployers map[string]Deployer // by type in lower case
+	running   sync.Map            // keys of the deployments that a call is at
 }
 
 // New returns the service.
 func New(o Options) *Service {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	s := &Service{o: o, deployers: map[string]Deployer{}}
 	for typ, d := range o.Deployers {
 		s.deployers[strings.ToLower(typ)] = d
@@ -63,10 +76,11 @@ func New(o Options) *Service {
 
 // Properties are what a deployment is asked for with.
 type Properties struct {
-	Mode         string                    `json:"mode"`
-	Template     json.RawMessage           `json:"template,omitempty"`
-	TemplateLink *Link                     `json:"templateLink,omitempty"`
-	Parameters   map[string]ParameterValue `json:"parameters,omitempty"`
+	Mode           string                    `json:"mode"`
+	Template       json.RawMessage           `json:"template,omitempty"`
+	TemplateLink   *Link                     `json:"templateLink,omitempty"`
+	Parameters     map[string]ParameterValue `json:"parameters,omitempty"`
+	ParametersLink *Link                     `json:"parametersLink,omitempty"` // refused
 }
 
 // Link names a document.
@@ -86,13 +100,23 @@ type Deployment struct {
 	Correlation string                `json:"correlation"`
 	Started     time.Time             `json:"started"`
 	Ended       time.Time             `json:"ended"`
-	State       string                `json:"state"` // Running, Succeeded, Failed
+	State       string                `json:"state"`
 	Mode        string                `json:"mode"`
 	Parameters  map[string]TypedValue `json:"parameters,omitempty"`
 	Outputs     map[string]TypedValue `json:"outputs,omitempty"`
 	Resources   []armid.ID            `json:"resources,omitempty"` // created, in order
 	Failure     *Failure              `json:"failure,omitempty"`
 }
+
+// incremental is the mode that there is: what the template does not name stays as it is.
+const incremental = "Incremental"
+
+// The states of a deployment.
+const (
+	running   = "Running"
+	succeeded = "Succeeded"
+	failed    = "Failed"
+)
 
 // TypedValue is a parameter or an output as Azure shows it.
 type TypedValue struct {
@@ -116,23 +140,22 @@ func (s *Service) Deploy(ctx context.Context, id armid.ID, p Properties) (Deploy
 	if err := s.o.Authorizer.Authorize(ctx, deploymentActions+"/write", id); err != nil {
 		return Deployment{}, err
 	}
-	sc, t, plan, err := s.evaluate(ctx, id, p)
+	e, err := s.evaluate(ctx, id, p)
 	if err != nil {
 		return Deployment{}, err
 	}
-	d := Deployment{ID: id, Correlation: s.o.NewID(), Started: s.o.Now(), State: "Running", Mode: p.Mode, Parameters: shown(t, sc)}
+	if _, busy := s.running.LoadOrStore(id.Key(), nil); busy {
+		return Deployment{}, deploymentActive(id)
+	}
+	defer s.running.Delete(id.Key())
+	d := Deployment{ID: id, Correlation: s.o.NewID(), Started: s.o.Now(), State: running, Mode: incremental, Parameters: e.parameters}
 	if err := s.put(ctx, d); err != nil {
 		return Deployment{}, err
 	}
-	s.apply(ctx, &d, plan)
-	if d.Failure == nil {
-		if d.Outputs, err = t.outputs(sc); err != nil {
-			d.Failure = &Failure{Resource: id, Code: "DeploymentOutputEvaluationFailed", Message: err.Error()}
-		}
-	}
-	d.Ended, d.State = s.o.Now(), "Succeeded"
-	if d.Failure != nil {
-		d.State = "Failed"
+	s.apply(ctx, &d, e.plan)
+	d.Ended = s.o.Now()
+	if d.State = failed; d.Failure == nil {
+		d.State, d.Outputs = succeeded, e.outputs
 	}
 	// What happened is written down also when the caller has gone.
 	return d, s.put(context.WithoutCancel(ctx), d)
@@ -143,55 +166,49 @@ func (s *Service) Validate(ctx context.Context, id armid.ID, p Properties) ([]ar
 	if err := s.o.Authorizer.Authorize(ctx, deploymentActions+"/validate/action", id); err != nil {
 		return nil, err
 	}
-	_, _, plan, err := s.evaluate(ctx, id, p)
-	ids := make([]armid.ID, len(plan))
-	for i, r := range plan {
+	e, err := s.evaluate(ctx, id, p)
+	ids := make([]armid.ID, len(e.plan))
+	for i, r := range e.plan {
 		ids[i] = r.ID
 	}
 	return ids, err
 }
 
-func (s *Service) evaluate(ctx context.Context, id armid.ID, p Properties) (*scope, *Template, []Resource, error) {
-	if !strings.EqualFold(p.Mode, "Incremental") {
-		return nil, nil, nil, modeNotSupported(p.Mode)
+func (s *Service) evaluate(ctx context.Context, id armid.ID, p Properties) (evaluated, error) {
+	if !strings.EqualFold(p.Mode, incremental) {
+		return evaluated{}, modeNotSupported(p.Mode)
+	}
+	if p.ParametersLink != nil {
+		return evaluated{}, parametersLinkNotSupported()
 	}
 	location, err := s.o.GroupLocation(ctx, id.ResourceGroup)
 	if err != nil {
-		return nil, nil, nil, err
+		return evaluated{}, err
 	}
 	text, err := s.templateOf(ctx, p)
 	if err != nil {
-		return nil, nil, nil, err
+		return evaluated{}, err
 	}
 	t, err := parseTemplate(text)
 	if err != nil {
-		return nil, nil, nil, invalidTemplate(id, err)
+		return evaluated{}, invalidTemplate(id, err)
 	}
-	given := map[string]any{}
-	for name, v := range p.Parameters {
-		if given[name], err = decodeValue(v.Value); err != nil {
-			return nil, nil, nil, invalidTemplate(id, fmt.Errorf("parameter %q: %w", name, err))
-		}
-	}
-	sc := &scope{group: id.Scope(), location: location, tenant: s.o.TenantID, name: id.Name(), parameters: map[string]any{}, variables: map[string]any{}}
-	if err := t.bind(sc, given); err != nil {
-		return nil, nil, nil, invalidTemplate(id, err)
-	}
-	plan, err := t.plan(sc)
+	e, err := t.evaluate(newScope(id, location, s.o.TenantID), p.Parameters)
 	if err != nil {
-		return nil, nil, nil, invalidTemplate(id, err)
+		return evaluated{}, invalidTemplate(id, err)
 	}
-	for _, r := range plan {
+	for _, r := range e.plan {
 		if s.deployers[strings.ToLower(r.ID.Type())] == nil {
-			return nil, nil, nil, typeNotDeployable(r.ID, slices.Sorted(maps.Keys(s.o.Deployers)))
+			return evaluated{}, typeNotDeployable(r.ID, slices.Sorted(maps.Keys(s.o.Deployers)))
 		}
 	}
-	return sc, t, plan, nil
+	return e, nil
 }
 
 func (s *Service) templateOf(ctx context.Context, p Properties) ([]byte, error) {
+	inline := len(p.Template) > 0 && string(p.Template) != "null"
 	switch {
-	case p.TemplateLink != nil && len(p.Template) > 0:
+	case p.TemplateLink != nil && inline:
 		return nil, templateTwice()
 	case p.TemplateLink != nil:
 		text, err := s.o.Fetch(ctx, p.TemplateLink.URI)
@@ -199,7 +216,7 @@ func (s *Service) templateOf(ctx context.Context, p Properties) ([]byte, error) 
 			return nil, linkNotReadable(p.TemplateLink.URI, err)
 		}
 		return text, nil
-	case len(p.Template) == 0:
+	case !inline:
 		return nil, templateMissing()
 	}
 	return p.Template, nil
@@ -208,48 +225,14 @@ func (s *Service) templateOf(ctx context.Context, p Properties) ([]byte, error) 
 func (s *Service) apply(ctx context.Context, d *Deployment, plan []Resource) {
 	for _, r := range plan {
 		if err := s.deployers[strings.ToLower(r.ID.Type())](ctx, r.ID, r.APIVersion, r.Body); err != nil {
+			if problem.KindOf(err) == problem.Internal {
+				s.o.Logger.ErrorContext(ctx, "create resource", "resource", r.ID.String(), "deployment", d.ID.String(), "correlation", d.Correlation, "error", err)
+			}
 			d.Failure = failureOf(r.ID, err)
 			return
 		}
 		d.Resources = append(d.Resources, r.ID)
 	}
-}
-
-func failureOf(id armid.ID, err error) *Failure {
-	if p := problem.Of(err); p != nil {
-		return &Failure{Resource: id, Code: p.Code, Message: p.Message, Advice: p.Advice}
-	}
-	return &Failure{Resource: id, Code: "InternalServerError", Message: "The resource could not be created.",
-		Advice: "Try again; if it fails again, look in the server's log."}
-}
-
-// outputs evaluates what a template tells at the end.
-func (t *Template) outputs(s *scope) (map[string]TypedValue, error) {
-	values := map[string]TypedValue{}
-	for name, o := range t.Outputs {
-		v, err := s.evalJSON(o.Value)
-		if err != nil {
-			return nil, fmt.Errorf("output %q: %w", name, err)
-		}
-		values[name] = TypedValue{o.Type, hidden(o.Type, v)}
-	}
-	return values, nil
-}
-
-// shown are the parameters with their values, but for secure ones.
-func shown(t *Template, s *scope) map[string]TypedValue {
-	values := map[string]TypedValue{}
-	for name, p := range t.Parameters {
-		values[name] = TypedValue{p.Type, hidden(p.Type, s.parameters[name])}
-	}
-	return values
-}
-
-func hidden(typ string, v any) any {
-	if strings.HasPrefix(strings.ToLower(typ), "secure") {
-		return nil
-	}
-	return v
 }
 
 func (s *Service) put(ctx context.Context, d Deployment) error {
@@ -268,7 +251,7 @@ func (s *Service) Deployment(ctx context.Context, id armid.ID) (d Deployment, er
 		}
 		return err
 	})
-	return d, err
+	return s.settled(d), err
 }
 
 // Deployments returns the deployments of a resource group, by name.
@@ -280,7 +263,18 @@ func (s *Service) Deployments(ctx context.Context, group armid.ID) (all []Deploy
 		all, err = selectDeployments(ctx, tx, group)
 		return err
 	})
+	for i, d := range all {
+		all[i] = s.settled(d)
+	}
 	return all, err
+}
+
+// settled tells of a deployment that its record says is running, and that no call is at, what became of it.
+func (s *Service) settled(d Deployment) Deployment {
+	if _, busy := s.running.Load(d.ID.Key()); d.State == running && !busy {
+		d.State, d.Ended, d.Failure = failed, d.Started, interrupted(d.ID)
+	}
+	return d
 }
 
 // Delete forgets a deployment; what it created stays.

@@ -28,11 +28,8 @@ type step struct {
 	index *node
 }
 
-// Bounds on an expression: templates come from outside.
-const (
-	maxExpression = 24 << 10
-	maxDepth      = 40
-)
+// maxExpression bounds an expression: templates come from outside.
+const maxExpression = 24 << 10
 
 type parser struct {
 	text  string
@@ -64,7 +61,7 @@ func parseExpression(s string) (*node, error) {
 		return nil, err
 	}
 	if p.space(); p.at < len(p.text) {
-		return nil, p.errorf("%q is left over", p.text[p.at:])
+		return nil, p.errorf("%.40q is left over", p.text[p.at:])
 	}
 	return n, nil
 }
@@ -136,7 +133,7 @@ func (p *parser) number() (*node, error) {
 	}
 	n, err := strconv.ParseInt(p.text[start:p.at], 10, 64)
 	if err != nil {
-		return nil, p.errorf("%q is not a number", p.text[start:p.at])
+		return nil, p.errorf("%.40q is not a whole number", p.text[start:p.at])
 	}
 	return &node{literal: n}, nil
 }

@@ -37,7 +37,32 @@ func linkNotReadable(uri string, err error) *problem.Error {
 		WithAdvice("Give the URL of a blob of this server that you may read.").WithCause(err)
 }
 
+func parametersLinkNotSupported() *problem.Error {
+	return problem.New(problem.Unsupported, "InvalidDeployment", "A parametersLink is not supported here.").
+		WithAdvice("Send the parameters in the request.")
+}
+
+func deploymentActive(id armid.ID) *problem.Error {
+	return problem.New(problem.Conflict, "DeploymentActive", "The deployment '%s' is running; it cannot be replaced before it has ended.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Wait until it has ended, or use another name.")
+}
+
 func deploymentNotFound(id armid.ID) *problem.Error {
 	return problem.New(problem.NotFound, "DeploymentNotFound", "Deployment '%s' could not be found.", id.Name()).
 		WithTarget(id.String()).WithAdvice("Check name and resource group.")
+}
+
+// Why a deployment failed.
+
+func failureOf(id armid.ID, err error) *Failure {
+	if p := problem.Of(err); p != nil && p.Kind != problem.Internal {
+		return &Failure{Resource: id, Code: p.Code, Message: p.Message, Advice: p.Advice}
+	}
+	return &Failure{Resource: id, Code: "InternalServerError", Message: "The resource could not be created.",
+		Advice: "Try again; if it fails again, look in the server's log."}
+}
+
+func interrupted(id armid.ID) *Failure {
+	return &Failure{Resource: id, Code: "DeploymentInterrupted", Message: "The server stopped before the deployment had ended.",
+		Advice: "Deploy again: what was created already is only updated."}
 }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 
 	"kluis/internal/armid"
@@ -24,22 +22,6 @@ type Template struct {
 	Outputs        map[string]Output          `json:"outputs"`
 }
 
-// Parameter is what a template asks for.
-type Parameter struct {
-	Type          string            `json:"type"`
-	Default       json.RawMessage   `json:"defaultValue"`
-	AllowedValues []json.RawMessage `json:"allowedValues"`
-	MinLength     *int              `json:"minLength"`
-	MaxLength     *int              `json:"maxLength"`
-	Metadata      json.RawMessage   `json:"metadata"`
-}
-
-// Output is what a deployment tells when it is done.
-type Output struct {
-	Type  string          `json:"type"`
-	Value json.RawMessage `json:"value"`
-}
-
 // Resource is one resource of a plan: an id and the document to create it with.
 type Resource struct {
 	ID         armid.ID
@@ -48,9 +30,14 @@ type Resource struct {
 	dependsOn  []string
 }
 
+// Bounds on a template; but for the first they are Azure's.
 const (
-	maxTemplate  = 4 << 20
-	maxResources = 800
+	maxTemplate = 4 << 20
+
+	maxParameters = 256
+	maxVariables  = 256
+	maxResources  = 800
+	maxOutputs    = 64
 )
 
 // parseTemplate reads a template; whatever stands in it that is not of a template is an error.
@@ -70,93 +57,55 @@ func parseTemplate(text []byte) (*Template, error) {
 	if t.Schema == "" || t.ContentVersion == "" {
 		return nil, errors.New("$schema and contentVersion are required")
 	}
-	if len(t.Resources) > maxResources {
-		return nil, fmt.Errorf("the template has %d resources; at most %d are taken", len(t.Resources), maxResources)
+	for _, part := range []struct {
+		name       string
+		have, most int
+	}{
+		{"parameters", len(t.Parameters), maxParameters}, {"variables", len(t.Variables), maxVariables},
+		{"resources", len(t.Resources), maxResources}, {"outputs", len(t.Outputs), maxOutputs},
+	} {
+		if part.have > part.most {
+			return nil, fmt.Errorf("the template has %d %s; at most %d are taken", part.have, part.name, part.most)
+		}
 	}
 	return &t, nil
 }
 
-// bind gives each parameter its value: the one that is given, else its default.
-func (t *Template) bind(s *scope, given map[string]any) error {
-	for name := range given {
-		if _, ok := lookupParameter(t.Parameters, name); !ok {
-			return fmt.Errorf("the parameter %q is not one of the template's: %s", name, strings.Join(slices.Sorted(maps.Keys(t.Parameters)), ", "))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(t.Parameters)) {
-		p := t.Parameters[name]
-		value, ok := lookup(given, name)
-		if !ok && p.Default == nil {
-			return fmt.Errorf("the parameter %q has no default and is not given", name)
-		}
-		if !ok {
-			var err error
-			if value, err = s.evalJSON(p.Default); err != nil {
-				return fmt.Errorf("default of parameter %q: %w", name, err)
-			}
-		}
-		if err := p.check(value); err != nil {
-			return fmt.Errorf("parameter %q: %w", name, err)
-		}
-		s.parameters[name] = value
-	}
-	return nil
+// evaluated is what a template comes to with its parameters.
+type evaluated struct {
+	parameters map[string]TypedValue // but for the values of secure ones
+	plan       []Resource
+	outputs    map[string]TypedValue
 }
 
-func lookupParameter(m map[string]Parameter, name string) (Parameter, bool) {
-	for k, p := range m {
-		if strings.EqualFold(k, name) {
-			return p, true
+// evaluate evaluates the whole template. Nothing is created, so a template with an error anywhere
+// creates nothing. There is no function that asks for what a resource became, so the outputs are known too.
+func (t *Template) evaluate(s *scope, given map[string]ParameterValue) (e evaluated, err error) {
+	if e.parameters, err = t.bind(s, given); err != nil {
+		return e, err
+	}
+	for name, raw := range t.Variables {
+		if strings.EqualFold(name, "copy") {
+			return e, errors.New("variables: copy loops are not supported here; write the elements out")
+		}
+		if err := s.variables.define(name, func() (any, error) { return s.evalJSON(raw) }); err != nil {
+			return e, err
 		}
 	}
-	return Parameter{}, false
+	if err := s.variables.all(); err != nil {
+		return e, err
+	}
+	if e.plan, err = t.plan(s); err != nil {
+		return e, err
+	}
+	e.outputs, err = t.evalOutputs(s)
+	return e, err
 }
 
-func (p Parameter) check(v any) error {
-	var ok bool
-	switch strings.ToLower(p.Type) {
-	case "string", "securestring":
-		_, ok = v.(string)
-	case "int":
-		_, ok = v.(int64)
-	case "bool":
-		_, ok = v.(bool)
-	case "array":
-		_, ok = v.([]any)
-	case "object", "secureobject":
-		_, ok = v.(map[string]any)
-	default:
-		return fmt.Errorf("its type %q is not known", p.Type)
-	}
-	if !ok {
-		return fmt.Errorf("the value is not of type %s", p.Type)
-	}
-	if n, has := size(v); has && (p.MinLength != nil && n < *p.MinLength || p.MaxLength != nil && n > *p.MaxLength) {
-		return fmt.Errorf("a length of %d is not allowed", n)
-	}
-	if len(p.AllowedValues) == 0 {
-		return nil
-	}
-	text, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	for _, a := range p.AllowedValues {
-		var compact bytes.Buffer
-		if json.Compact(&compact, a) == nil && bytes.Equal(compact.Bytes(), text) {
-			return nil
-		}
-	}
-	return errors.New("the value is not one of the allowed values")
-}
-
-// plan evaluates the whole template: the resources in an order in which each comes after what it
-// depends on. Nothing is created, so a template with an error anywhere creates nothing.
+// plan evaluates the resources, in an order in which each comes after what it depends on.
 func (t *Template) plan(s *scope) ([]Resource, error) {
-	if err := t.evalVariables(s); err != nil {
-		return nil, err
-	}
 	var plan []Resource
+	seen := map[string]bool{}
 	for i, raw := range t.Resources {
 		r, wanted, err := s.resource(raw)
 		if err != nil {
@@ -165,34 +114,13 @@ func (t *Template) plan(s *scope) ([]Resource, error) {
 		if !wanted {
 			continue
 		}
-		if slices.ContainsFunc(plan, func(other Resource) bool { return other.ID.Equal(r.ID) }) {
+		if seen[r.ID.Key()] {
 			return nil, fmt.Errorf("resource %d: %s is defined twice", i+1, r.ID)
 		}
+		seen[r.ID.Key()] = true
 		plan = append(plan, r)
 	}
 	return order(plan)
-}
-
-// evalVariables evaluates variables until none is left: they may refer to each other in any order.
-func (t *Template) evalVariables(s *scope) error {
-	left := slices.Sorted(maps.Keys(t.Variables))
-	for len(left) > 0 {
-		var failed []string
-		var reason error
-		for _, name := range left {
-			v, err := s.evalJSON(t.Variables[name])
-			if err != nil {
-				failed, reason = append(failed, name), fmt.Errorf("variable %q: %w", name, err)
-				continue
-			}
-			s.variables[name] = v
-		}
-		if len(failed) == len(left) {
-			return reason
-		}
-		left = failed
-	}
-	return nil
 }
 
 // resource evaluates one resource. It is not wanted when its condition is false.
@@ -205,8 +133,8 @@ func (s *scope) resource(raw json.RawMessage) (r Resource, wanted bool, err erro
 	if !ok {
 		return Resource{}, false, errors.New("it is not an object")
 	}
-	if _, has := doc["copy"]; has {
-		return Resource{}, false, errors.New("copy loops are not supported here; write the resources out")
+	if err := checkMembers(doc); err != nil {
+		return Resource{}, false, err
 	}
 	if condition, has := doc["condition"]; has {
 		value, err := s.evalValue(condition, 0)
@@ -244,18 +172,35 @@ func (s *scope) resource(raw json.RawMessage) (r Resource, wanted bool, err erro
 	return r, true, err
 }
 
+// checkMembers refuses what would change which resources there are, or where, and is not done here.
+func checkMembers(doc map[string]any) error {
+	for _, m := range []struct{ name, advice string }{
+		{"copy", "write the resources out"},
+		{"resources", "write child resources beside their parent"},
+		{"scope", "deploy into the resource group of the resource"},
+		{"resourceGroup", "deploy into that resource group"},
+		{"subscriptionId", "deploy into that subscription"},
+	} {
+		v, has := lookup(doc, m.name)
+		if n, sized := size(v); has && !(sized && n == 0) {
+			return fmt.Errorf("%q is not supported here; %s", m.name, m.advice)
+		}
+	}
+	return nil
+}
+
 // id makes the id of a resource of the template: a name has a part for each segment of the type.
 func (s *scope) id(typ, name string) (armid.ID, error) {
-	types, names := strings.Split(typ, "/"), strings.Split(name, "/")
-	if len(types) < 2 || len(names) != len(types)-1 {
-		return armid.ID{}, fmt.Errorf("the name %q does not fit the type %q", name, typ)
+	words, parts := strings.Split(typ, "/"), strings.Split(name, "/")
+	if len(words) < 2 || len(parts) != len(words)-1 {
+		return armid.ID{}, fmt.Errorf("the name %.100q does not fit the type %.100q", name, typ)
 	}
-	id := armid.ID{Subscription: s.group.Subscription, ResourceGroup: s.group.ResourceGroup, Provider: types[0]}
-	for i, n := range names {
-		id = id.Child(types[i+1], n)
+	id := armid.ID{Subscription: s.group.Subscription, ResourceGroup: s.group.ResourceGroup, Provider: words[0]}
+	for i, part := range parts {
+		id = id.Child(words[i+1], part)
 	}
-	if _, err := armid.Parse(id.String()); err != nil {
-		return armid.ID{}, err
+	if parsed, err := armid.Parse(id.String()); err != nil || !parsed.Equal(id) {
+		return armid.ID{}, fmt.Errorf("the name %.100q is not one", name)
 	}
 	return id, nil
 }
@@ -318,57 +263,6 @@ func order(plan []Resource) ([]Resource, error) {
 		}
 	}
 	return sorted, nil
-}
-
-func (s *scope) evalJSON(raw json.RawMessage) (any, error) {
-	v, err := decodeValue(raw)
-	if err != nil {
-		return nil, err
-	}
-	return s.evalValue(v, 0)
-}
-
-// evalValue evaluates every expression in a value.
-func (s *scope) evalValue(v any, depth int) (any, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("nested deeper than %d", maxDepth)
-	}
-	switch v := v.(type) {
-	case string:
-		if !isExpression(v) {
-			return unescape(v), nil
-		}
-		n, err := parseExpression(v)
-		if err != nil {
-			return nil, fmt.Errorf("expression %.100q: %w", v, err)
-		}
-		value, err := s.eval(n)
-		if err != nil {
-			return nil, fmt.Errorf("expression %.100q: %w", v, err)
-		}
-		return value, nil
-	case []any:
-		list := make([]any, len(v))
-		for i, e := range v {
-			value, err := s.evalValue(e, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			list[i] = value
-		}
-		return list, nil
-	case map[string]any:
-		m := make(map[string]any, len(v))
-		for k, e := range v {
-			value, err := s.evalValue(e, depth+1)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", k, err)
-			}
-			m[k] = value
-		}
-		return m, nil
-	}
-	return v, nil
 }
 
 // decodeValue reads JSON; whole numbers become int64, others float64.
