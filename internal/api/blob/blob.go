@@ -2,8 +2,10 @@
 // fetch what a restore has left, and to put a template where a deployment finds it.
 //
 // An account answers at https://{account}.blob.{domain}/{container}/{blob}, and at /blob/{account}/… on any
-// other host, for clients in places where such hosts don't resolve. Block blobs are written whole; a
-// caller shows a bearer token, there are no account keys. Errors are the Blob service's XML.
+// other host, for clients in places where such hosts don't resolve. Block blobs are written whole and read
+// whole or by range; a caller shows a bearer token, there are no account keys. Errors are the Blob service's
+// XML. What a caller asks for and does not get, such as metadata or a condition that is not known here, is
+// refused, never passed over.
 package blob
 
 import (
@@ -14,7 +16,10 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
 
 	"kluis/internal/api/arm"
@@ -47,6 +52,7 @@ type door struct {
 // request is what a path means.
 type request struct {
 	*http.Request
+	query                    url.Values
 	account, container, blob string
 }
 
@@ -74,56 +80,99 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		d.fail(w, r, err)
 	}
-	log.Info("blob request", "account", x.account, "container", x.container, "blob", x.blob, "error", err)
+	d.log(r.Context(), log, x, err)
+}
+
+// log writes one line for a request. The text of an error that a person can read is theirs already.
+func (d *door) log(ctx context.Context, log *slog.Logger, x request, err error) {
+	log = log.With("account", x.account, "container", x.container, "blob", x.blob)
+	p := problem.Of(err)
+	switch {
+	case err == nil:
+		log.InfoContext(ctx, "blob request")
+	case p != nil && p.Kind != problem.Internal:
+		log.InfoContext(ctx, "blob request", "code", p.Code)
+	default:
+		log.ErrorContext(ctx, "blob request", "error", err)
+	}
 }
 
 func (d *door) parse(r *http.Request) request {
-	x := request{Request: r}
+	x := request{Request: r, query: r.URL.Query()}
 	path := strings.TrimPrefix(r.URL.Path, "/")
-	if rest, ok := strings.CutPrefix(path, "blob/"); ok && !d.isAccountHost(r.Host) {
-		x.account, path, _ = strings.Cut(rest, "/")
+	if account, ok := d.accountOf(r.Host); ok {
+		x.account = account
 	} else {
-		x.account, _, _ = strings.Cut(strings.ToLower(r.Host), ".")
+		x.account, path, _ = strings.Cut(strings.TrimPrefix(path, "blob/"), "/")
 	}
 	x.container, x.blob, _ = strings.Cut(path, "/")
 	return x
 }
 
-func (d *door) isAccountHost(host string) bool {
-	name, _, _ := strings.Cut(host, ":")
-	return strings.HasSuffix(strings.ToLower(name), "."+d.o.Suffix)
+// accountOf returns the account that a Host header names; false if it is no account's.
+func (d *door) accountOf(host string) (string, bool) {
+	name, _, _ := strings.Cut(strings.ToLower(host), ":")
+	return strings.CutSuffix(name, "."+strings.ToLower(d.o.Suffix))
 }
 
 func (d *door) serve(w http.ResponseWriter, x request) error {
 	ctx, err := d.o.Authenticate(x.Context(), x.Request)
-	if err != nil {
+	if problem.KindOf(err) == problem.Unauthenticated {
 		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+d.o.Authority+`", resource_id="`+audience+`"`)
+	}
+	if err != nil {
 		return err
 	}
-	onContainer := x.URL.Query().Get("restype") == "container"
-	switch {
+	switch kind := x.query.Get("restype"); {
+	case kind == "container" && x.container != "" && x.blob == "":
+		return d.serveContainer(ctx, w, x)
+	case kind != "":
+		return unsupported("restype=" + kind)
 	case x.container == "":
-		return unsupported("calls on an account as a whole")
-	case onContainer && x.Method == http.MethodPut:
+		return d.serveAccount(ctx, w, x)
+	case x.blob == "":
+		return unsupported(x.Method + " on a container without restype=container")
+	case x.query.Get("comp") != "":
+		return unsupported("comp=" + x.query.Get("comp"))
+	}
+	return d.serveBlob(ctx, w, x)
+}
+
+func (d *door) serveAccount(ctx context.Context, w http.ResponseWriter, x request) error {
+	if x.Method != http.MethodGet || x.query.Get("comp") != "list" {
+		return unsupported(x.Method + " on an account as a whole")
+	}
+	return d.listContainers(ctx, w, x)
+}
+
+func (d *door) serveContainer(ctx context.Context, w http.ResponseWriter, x request) error {
+	switch comp := x.query.Get("comp"); {
+	case x.Method == http.MethodPut && comp == "":
 		if err := d.s.CreateContainer(ctx, x.account, x.container); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusCreated)
 		return nil
-	case onContainer && x.Method == http.MethodGet && x.URL.Query().Get("comp") == "list":
-		return d.list(ctx, w, x)
-	case onContainer || x.blob == "":
-		return unsupported(x.Method + " on a container")
-	case x.URL.Query().Get("comp") != "":
-		return unsupported("comp=" + x.URL.Query().Get("comp"))
+	case x.Method == http.MethodGet && comp == "list":
+		return d.listBlobs(ctx, w, x)
 	}
+	return unsupported(x.Method + " on a container")
+}
+
+func (d *door) serveBlob(ctx context.Context, w http.ResponseWriter, x request) error {
 	switch x.Method {
-	case http.MethodGet, http.MethodHead:
+	case http.MethodGet:
 		return d.read(ctx, w, x)
+	case http.MethodHead:
+		return d.head(ctx, w, x)
 	case http.MethodPut:
 		return d.write(ctx, w, x)
 	case http.MethodDelete:
-		if err := d.s.DeleteBlob(ctx, x.account, x.container, x.blob); err != nil {
+		conditions, err := x.conditions()
+		if err != nil {
+			return err
+		}
+		if err := d.s.DeleteBlob(ctx, x.account, x.container, x.blob, conditions...); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusAccepted)
@@ -132,31 +181,88 @@ func (d *door) serve(w http.ResponseWriter, x request) error {
 	return unsupported("the method " + x.Method)
 }
 
+// conditions are those of the headers; a condition of another kind is refused.
+func (x request) conditions() (all []storage.Condition, err error) {
+	for _, name := range []string{"If-Modified-Since", "If-Unmodified-Since", "X-Ms-If-Tags"} {
+		if x.Header.Get(name) != "" {
+			return nil, unsupported("the condition " + name)
+		}
+	}
+	if etags := x.Header.Get("If-Match"); etags != "" {
+		all = append(all, storage.IfMatch(etags))
+	}
+	if etags := x.Header.Get("If-None-Match"); etags != "" {
+		all = append(all, storage.IfNoneMatch(etags))
+	}
+	return all, nil
+}
+
+func (d *door) head(ctx context.Context, w http.ResponseWriter, x request) error {
+	b, err := d.s.Blob(ctx, x.account, x.container, x.blob)
+	if err != nil {
+		return err
+	}
+	describe(w.Header(), b)
+	w.Header().Set("Content-Length", fmt.Sprint(b.Size))
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
 func (d *door) read(ctx context.Context, w http.ResponseWriter, x request) error {
-	b, data, err := d.s.ReadBlob(ctx, x.account, x.container, x.blob)
+	off, n, partial := x.wanted()
+	b, data, err := d.s.ReadBlobRange(ctx, x.account, x.container, x.blob, off, n)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = data.Close() }() // only read
-	describe(w.Header(), b)
-	w.Header().Set("Content-Type", b.ContentType)
-	w.Header().Set("Content-Length", fmt.Sprint(b.Size))
-	w.WriteHeader(http.StatusOK)
-	if x.Method == http.MethodGet {
-		if _, err := io.Copy(w, data); err != nil {
-			panic(http.ErrAbortHandler) // the length is promised: what is cut short must not look whole
+	status, length := http.StatusOK, b.Size
+	if partial && b.Size > 0 {
+		if length -= off; n >= 0 {
+			length = min(length, n)
 		}
+		status = http.StatusPartialContent
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+length-1, b.Size))
+	}
+	describe(w.Header(), b)
+	w.Header().Set("Content-Length", fmt.Sprint(length))
+	w.WriteHeader(status)
+	if _, err := io.Copy(w, data); err != nil {
+		panic(http.ErrAbortHandler) // the length is promised: what is cut short must not look whole
 	}
 	return nil
 }
 
-func describe(h http.Header, b storage.Blob) {
-	h.Set("X-Ms-Blob-Type", "BlockBlob")
-	h.Set("Etag", etag(b))
-	h.Set("Last-Modified", b.Modified.UTC().Format(http.TimeFormat))
+var rangeHeader = regexp.MustCompile(`^bytes=(\d{1,18})-(\d{0,18})$`)
+
+// wanted is the part of a blob that the headers ask for: n bytes from off on, or all of them if n is less
+// than zero. As HTTP allows, a range in a form that is not known here is answered with the whole blob.
+func (x request) wanted() (off, n int64, partial bool) {
+	header := x.Header.Get("X-Ms-Range")
+	if header == "" {
+		header = x.Header.Get("Range")
+	}
+	m := rangeHeader.FindStringSubmatch(header)
+	if m == nil {
+		return 0, -1, false
+	}
+	off, _ = strconv.ParseInt(m[1], 10, 64) // 18 digits fit
+	if m[2] == "" {
+		return off, -1, true
+	}
+	last, _ := strconv.ParseInt(m[2], 10, 64)
+	if last < off {
+		return 0, -1, false
+	}
+	return off, last - off + 1, true
 }
 
-func etag(b storage.Blob) string { return fmt.Sprintf(`"0x%X"`, b.Modified.UnixNano()) }
+func describe(h http.Header, b storage.Blob) {
+	h.Set("X-Ms-Blob-Type", "BlockBlob")
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("Content-Type", b.ContentType)
+	h.Set("Etag", b.ETag())
+	h.Set("Last-Modified", b.Modified.UTC().Format(http.TimeFormat))
+}
 
 func (d *door) write(ctx context.Context, w http.ResponseWriter, x request) error {
 	if kind := x.Header.Get("X-Ms-Blob-Type"); !strings.EqualFold(kind, "BlockBlob") {
@@ -165,72 +271,33 @@ func (d *door) write(ctx context.Context, w http.ResponseWriter, x request) erro
 	if x.ContentLength < 0 {
 		return problem.New(problem.Invalid, "MissingContentLengthHeader", "Content-Length was not specified.").WithAdvice("Send the length of the blob.")
 	}
+	conditions, err := x.conditions()
+	if err != nil {
+		return err
+	}
+	for name := range x.Header {
+		if strings.HasPrefix(strings.ToLower(name), "x-ms-meta-") {
+			return unsupported("metadata of blobs")
+		}
+	}
 	contentType := x.Header.Get("X-Ms-Blob-Content-Type")
 	if contentType == "" {
 		contentType = x.Header.Get("Content-Type")
 	}
 	body := http.MaxBytesReader(w, x.Body, storage.MaxBlobSize)
-	b, err := d.s.PutBlob(ctx, x.account, x.container, x.blob, contentType, x.ContentLength, body)
+	b, err := d.s.PutBlob(ctx, x.account, x.container, x.blob, contentType, x.ContentLength, body, conditions...)
 	if err != nil {
 		return err
 	}
-	describe(w.Header(), b)
+	w.Header().Set("Etag", b.ETag())
+	w.Header().Set("Last-Modified", b.Modified.UTC().Format(http.TimeFormat))
 	w.WriteHeader(http.StatusCreated)
-	return nil
-}
-
-// enumeration is the answer to a list.
-type enumeration struct {
-	XMLName   xml.Name `xml:"EnumerationResults"`
-	Container string   `xml:"ContainerName,attr"`
-	Prefix    string   `xml:"Prefix,omitempty"`
-	Blobs     []listed `xml:"Blobs>Blob"`
-	Next      string   `xml:"NextMarker"`
-}
-
-type listed struct {
-	Name       string           `xml:"Name"`
-	Properties listedProperties `xml:"Properties"`
-}
-
-type listedProperties struct {
-	Modified    string `xml:"Last-Modified"`
-	Etag        string `xml:"Etag"`
-	Length      int64  `xml:"Content-Length"`
-	ContentType string `xml:"Content-Type"`
-	BlobType    string `xml:"BlobType"`
-}
-
-func (d *door) list(ctx context.Context, w http.ResponseWriter, x request) error {
-	prefix := x.URL.Query().Get("prefix")
-	blobs, err := d.s.Blobs(ctx, x.account, x.container, prefix)
-	if err != nil {
-		return err
-	}
-	e := enumeration{Container: x.container, Prefix: prefix, Blobs: []listed{}}
-	for _, b := range blobs {
-		e.Blobs = append(e.Blobs, listed{b.Name, listedProperties{b.Modified.UTC().Format(http.TimeFormat), etag(b), b.Size, b.ContentType, "BlockBlob"}})
-	}
-	return writeXML(w, http.StatusOK, e)
-}
-
-func writeXML(w http.ResponseWriter, status int, v any) error {
-	text, err := xml.Marshal(v)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/xml")
-	w.WriteHeader(status)
-	_, err = io.WriteString(w, xml.Header+string(text))
-	if err != nil {
-		panic(http.ErrAbortHandler) // the client has gone
-	}
 	return nil
 }
 
 func unsupported(what string) error {
 	return problem.New(problem.Unsupported, "UnsupportedOperation", "This storage account does not do %.60s.", what).
-		WithAdvice("Block blobs can be read, written whole, listed and deleted; containers can be created.")
+		WithAdvice("Block blobs without metadata can be read, written whole, listed and deleted; containers can be created and listed.")
 }
 
 // fail answers with the Blob service's error. An error without a code is told as internal; its text goes
@@ -242,13 +309,26 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, err error) {
 		Message string
 		Advice  string `xml:"RecommendedAction,omitempty"`
 	}{Code: "InternalError", Message: "The server encountered an internal error. RequestId: " + w.Header().Get("X-Ms-Request-Id")}
-	if p := problem.Of(err); p != nil {
+	if p := problem.Of(err); p != nil && p.Kind != problem.Internal {
 		body.Code, body.Message, body.Advice = p.Code, p.Message, p.Advice
 	}
 	w.Header().Set("X-Ms-Error-Code", body.Code)
 	if r.Method == http.MethodHead {
-		w.WriteHeader(arm.Status(err))
+		w.WriteHeader(status(err))
 		return
 	}
-	_ = writeXML(w, arm.Status(err), body) // nothing is left to be told
+	_ = writeXML(w, status(err), body) // nothing is left to be told
+}
+
+// status is Resource Manager's for the kind of an error, but where HTTP has one of its own.
+func status(err error) int {
+	switch {
+	case problem.Is(err, "InvalidRange"):
+		return http.StatusRequestedRangeNotSatisfiable
+	case problem.Is(err, "ConditionNotMet"):
+		return http.StatusPreconditionFailed
+	case problem.Is(err, "MissingContentLengthHeader"):
+		return http.StatusLengthRequired
+	}
+	return arm.Status(err)
 }
