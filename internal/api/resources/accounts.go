@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"kluis/internal/api/arm"
+	"kluis/internal/problem"
 	"kluis/internal/storage"
 )
 
@@ -36,9 +37,15 @@ type accountProperties struct {
 	HTTPSOnly        bool              `json:"supportsHttpsTrafficOnly"`
 }
 
+// tier is the first word of an SKU's name.
+func tier(sku string) string {
+	t, _, _ := strings.Cut(sku, "_")
+	return t
+}
+
 func (h *door) encodeAccount(a storage.Account) accountBody {
 	blob := strings.TrimSuffix(h.s.URL(a.ID.Name(), "", ""), "/")
-	return accountBody{a.ID.String(), a.ID.Name(), accountType, a.Location, a.Tags, a.Kind, accountSKU{a.SKU, "Standard"}, accountProperties{
+	return accountBody{a.ID.String(), a.ID.Name(), accountType, a.Location, a.Tags, a.Kind, accountSKU{a.SKU, tier(a.SKU)}, accountProperties{
 		Provisioning: "Succeeded", PrimaryEndpoints: map[string]string{"blob": blob}, PrimaryLocation: a.Location, PrimaryStatus: "available",
 		Created: a.Created.UTC().Format("2006-01-02T15:04:05.9999999Z"), HTTPSOnly: true}}
 }
@@ -81,4 +88,23 @@ func (h *door) listAccounts(ctx context.Context, r *arm.Request) (*arm.Reply, er
 		bodies = append(bodies, h.encodeAccount(a))
 	}
 	return arm.List(r, bodies), nil
+}
+
+// checkAccountName says whether an account of that name can be created.
+func (h *door) checkAccountName(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	var body struct{ Name string }
+	if err := r.Decode(&body); err != nil {
+		return nil, err
+	}
+	err := h.s.CheckName(ctx, r.ID.Scope(), body.Name)
+	p := problem.Of(err)
+	switch {
+	case err == nil:
+		return arm.OK(map[string]any{"nameAvailable": true}), nil
+	case p != nil && p.Kind == problem.Conflict:
+		return arm.OK(map[string]any{"nameAvailable": false, "reason": "AlreadyExists", "message": p.Message}), nil
+	case p != nil && p.Kind == problem.Invalid:
+		return arm.OK(map[string]any{"nameAvailable": false, "reason": "AccountNameInvalid", "message": p.Message}), nil
+	}
+	return nil, err
 }

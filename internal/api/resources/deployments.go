@@ -2,10 +2,14 @@ package resources
 
 import (
 	"context"
+	"strconv"
+	"time"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/deployment"
 )
+
+const deploymentType = "Microsoft.Resources/deployments"
 
 type deploymentBody struct {
 	ID         string               `json:"id"`
@@ -19,9 +23,10 @@ type deploymentProperties struct {
 	Mode            string                           `json:"mode"`
 	CorrelationID   string                           `json:"correlationId"`
 	Timestamp       string                           `json:"timestamp"`
+	Duration        string                           `json:"duration"`
 	Parameters      map[string]deployment.TypedValue `json:"parameters,omitempty"`
 	Outputs         map[string]deployment.TypedValue `json:"outputs,omitempty"`
-	OutputResources []resourceRef                    `json:"outputResources"`
+	OutputResources []resourceRef                    `json:"outputResources,omitempty"`
 	Error           *deploymentError                 `json:"error,omitempty"`
 }
 
@@ -52,18 +57,26 @@ func encodeFailure(d deployment.Deployment) *deploymentError {
 
 func encodeDeployment(d deployment.Deployment) deploymentBody {
 	p := deploymentProperties{Provisioning: d.State, Mode: d.Mode, CorrelationID: d.Correlation, Parameters: d.Parameters, Outputs: d.Outputs,
-		OutputResources: []resourceRef{}, Error: encodeFailure(d), Timestamp: d.Started.UTC().Format("2006-01-02T15:04:05.9999999Z")}
+		Error: encodeFailure(d), Timestamp: timestamp(d.Started), Duration: duration(d)}
 	for _, id := range d.Resources {
 		p.OutputResources = append(p.OutputResources, resourceRef{id.String()})
 	}
-	return deploymentBody{d.ID.String(), d.ID.Name(), "Microsoft.Resources/deployments", p}
+	return deploymentBody{d.ID.String(), d.ID.Name(), deploymentType, p}
+}
+
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.9999999Z") }
+
+// duration is how long a deployment took, as ISO 8601 writes it.
+func duration(d deployment.Deployment) string {
+	return "PT" + strconv.FormatFloat(max(0, d.Ended.Sub(d.Started).Seconds()), 'f', -1, 64) + "S"
 }
 
 type deploymentRequest struct {
 	Properties deployment.Properties `json:"properties"`
 }
 
-// putDeployment answers as Azure does, with 201 and an operation to follow; it has ended by then.
+// putDeployment answers as Azure does: the deployment was accepted, and there is an operation to follow. It
+// has ended by then, so the first look at the operation tells how.
 func (h *door) putDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	var body deploymentRequest
 	if err := r.Decode(&body); err != nil {
@@ -73,7 +86,11 @@ func (h *door) putDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, e
 	if err != nil {
 		return nil, err
 	}
-	return arm.Created(encodeDeployment(d)).With("Azure-AsyncOperation", r.URL(r.ID.Child("operationStatuses", d.Correlation).String())), nil
+	accepted := encodeDeployment(d)
+	p := &accepted.Properties
+	p.Provisioning, p.Outputs, p.OutputResources, p.Error = "Accepted", nil, nil, nil
+	return arm.Created(accepted).With("Retry-After", "1").
+		With("Azure-AsyncOperation", r.URL(d.ID.Child("operationStatuses", d.Correlation).String())), nil
 }
 
 func (h *door) deploymentStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -85,6 +102,13 @@ func (h *door) deploymentStatus(ctx context.Context, r *arm.Request) (*arm.Reply
 		Status string           `json:"status"`
 		Error  *deploymentError `json:"error,omitempty"`
 	}{d.State, encodeFailure(d)}), nil
+}
+
+func (h *door) headDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if _, err := h.d.Deployment(ctx, r.ID); err != nil {
+		return nil, err
+	}
+	return arm.NoContent(), nil
 }
 
 func (h *door) getDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -128,5 +152,5 @@ func (h *door) validate(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	for _, id := range ids {
 		validated = append(validated, resourceRef{id.String()})
 	}
-	return arm.OK(map[string]any{"properties": map[string]any{"provisioningState": "Succeeded", "mode": body.Properties.Mode, "validatedResources": validated}}), nil
+	return arm.OK(map[string]any{"id": r.ID.String(), "name": r.ID.Name(), "type": deploymentType, "properties": map[string]any{"provisioningState": "Succeeded", "mode": body.Properties.Mode, "validatedResources": validated}}), nil
 }

@@ -35,19 +35,21 @@ func Providers(r *resources.Service, d *deployment.Service, s *storage.Service, 
 		{Namespace: "Microsoft.Resources", Resources: []arm.Resource{
 			{Type: "tenants", List: h.listTenants},
 			{Type: "subscriptions", Get: h.getSubscription, List: h.listSubscriptions, GetActions: map[string]arm.Handler{"locations": h.locations}},
-			{Type: "resourceGroups", Get: h.getGroup, Head: h.headGroup, Put: h.putGroup, Patch: h.patchGroup, Delete: h.deleteGroup, List: h.listGroups},
+			h.ours(arm.Resource{Type: "resourceGroups", Get: h.getGroup, Head: h.headGroup, Put: h.putGroup, Patch: h.patchGroup, Delete: h.deleteGroup, List: h.listGroups}),
 			{Type: "providers", Get: h.getProvider, List: h.listProviders, Actions: map[string]arm.Handler{"register": h.getProvider}},
-			{Type: "Microsoft.Resources/deployments", Get: h.getDeployment, Put: h.putDeployment, Delete: h.deleteDeployment, List: h.listDeployments,
-				Actions: map[string]arm.Handler{"validate": h.validate}},
-			{Type: "Microsoft.Resources/deployments/operationStatuses", Get: h.deploymentStatus},
+			h.ours(arm.Resource{Type: deploymentType, Get: h.getDeployment, Head: h.headDeployment, Put: h.putDeployment, Delete: h.deleteDeployment,
+				List: h.listDeployments, Actions: map[string]arm.Handler{"validate": h.validate}}),
+			h.ours(arm.Resource{Type: deploymentType + "/operationStatuses", Get: h.deploymentStatus}),
+			h.ours(arm.Resource{Type: deploymentType + "/operations", Get: h.getOperation, List: h.listOperations}),
 		}},
 		{Namespace: "Microsoft.Network"},
 		{Namespace: "Microsoft.Storage", Resources: []arm.Resource{
-			{Type: accountType, Get: h.getAccount, Put: h.putAccount, Delete: h.deleteAccount, List: h.listAccounts}}},
+			h.ours(arm.Resource{Type: "Microsoft.Storage", Actions: map[string]arm.Handler{"checkNameAvailability": h.checkAccountName}}),
+			h.ours(arm.Resource{Type: accountType, Get: h.getAccount, Put: h.putAccount, Delete: h.deleteAccount, List: h.listAccounts})}},
 	}
 	for _, typ := range resources.DocumentTypes {
-		own[1].Resources = append(own[1].Resources, arm.Resource{Type: typ, Get: h.getDocument, Put: h.putDocument, Delete: h.deleteDocument,
-			List: func(ctx context.Context, r *arm.Request) (*arm.Reply, error) { return h.listDocuments(ctx, r, typ) }})
+		own[1].Resources = append(own[1].Resources, h.ours(arm.Resource{Type: typ, Get: h.getDocument, Put: h.putDocument, Delete: h.deleteDocument,
+			List: func(ctx context.Context, r *arm.Request) (*arm.Reply, error) { return h.listDocuments(ctx, r, typ) }}))
 	}
 	for _, p := range slices.Concat(own, others) {
 		for _, t := range p.Resources {
@@ -57,6 +59,26 @@ func Providers(r *resources.Service, d *deployment.Service, s *storage.Service, 
 		}
 	}
 	return append(own, others...)
+}
+
+// ours returns the row with handlers that answer for the subscription of this installation alone.
+func (h *door) ours(r arm.Resource) arm.Resource {
+	guard := func(handler arm.Handler) arm.Handler {
+		if handler == nil {
+			return nil
+		}
+		return func(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+			if err := h.r.InSubscription(r.ID); err != nil {
+				return nil, err
+			}
+			return handler(ctx, r)
+		}
+	}
+	r.Get, r.Put, r.Patch, r.Delete, r.Head, r.List = guard(r.Get), guard(r.Put), guard(r.Patch), guard(r.Delete), guard(r.Head), guard(r.List)
+	for name, handler := range r.Actions {
+		r.Actions[name] = guard(handler)
+	}
+	return r
 }
 
 func (h *door) listTenants(_ context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -93,7 +115,10 @@ func (h *door) listSubscriptions(ctx context.Context, r *arm.Request) (*arm.Repl
 
 // locations are those that resource groups are in: a location is any word here.
 func (h *door) locations(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	groups, err := h.groups(ctx, r)
+	if err := h.r.InSubscription(r.ID); err != nil {
+		return nil, err
+	}
+	groups, err := h.r.Groups(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -106,14 +131,6 @@ func (h *door) locations(ctx context.Context, r *arm.Request) (*arm.Reply, error
 		}
 	}
 	return arm.List(r, bodies), nil
-}
-
-// groups are all resource groups, once the subscription is known to be ours.
-func (h *door) groups(ctx context.Context, r *arm.Request) ([]resources.Group, error) {
-	if _, err := h.r.Subscription(ctx, r.ID.Subscription); err != nil {
-		return nil, err
-	}
-	return h.r.Groups(ctx)
 }
 
 type groupBody struct {
@@ -133,15 +150,8 @@ func encodeGroup(id armid.ID, g resources.Group) groupBody {
 	return groupBody{armid.Subscription(id.Subscription).Group(g.Name).String(), g.Name, "Microsoft.Resources/resourceGroups", g.Location, g.Tags, state{"Succeeded"}}
 }
 
-func (h *door) group(ctx context.Context, r *arm.Request) (resources.Group, error) {
-	if _, err := h.r.Subscription(ctx, r.ID.Subscription); err != nil {
-		return resources.Group{}, err
-	}
-	return h.r.Group(ctx, r.ID.ResourceGroup)
-}
-
 func (h *door) getGroup(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	g, err := h.group(ctx, r)
+	g, err := h.r.Group(ctx, r.ID.ResourceGroup)
 	if err != nil {
 		return nil, err
 	}
@@ -149,18 +159,18 @@ func (h *door) getGroup(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 }
 
 func (h *door) headGroup(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	if _, err := h.group(ctx, r); err != nil {
+	if _, err := h.r.Group(ctx, r.ID.ResourceGroup); err != nil {
 		return nil, err
 	}
 	return arm.NoContent(), nil
 }
 
 func (h *door) putGroup(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	var body groupBody
-	if err := r.Decode(&body); err != nil {
-		return nil, err
+	var body struct {
+		Location string
+		Tags     map[string]string
 	}
-	if _, err := h.r.Subscription(ctx, r.ID.Subscription); err != nil {
+	if err := r.Decode(&body); err != nil {
 		return nil, err
 	}
 	g, created, err := h.r.PutGroup(ctx, resources.Group{Name: r.ID.ResourceGroup, Location: body.Location, Tags: body.Tags})
@@ -186,28 +196,23 @@ func gone(existed bool) *arm.Reply {
 	return arm.NoContent()
 }
 
+// patchGroup changes the tags: a group has nothing else that can change.
 func (h *door) patchGroup(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	var body struct{ Tags map[string]string }
 	if err := r.Decode(&body); err != nil {
 		return nil, err
 	}
-	g, err := h.group(ctx, r)
+	if body.Tags == nil {
+		return h.getGroup(ctx, r)
+	}
+	g, err := h.r.TagGroup(ctx, r.ID.ResourceGroup, body.Tags)
 	if err != nil {
-		return nil, err
-	}
-	if body.Tags != nil {
-		g.Tags = body.Tags
-	}
-	if g, _, err = h.r.PutGroup(ctx, g); err != nil {
 		return nil, err
 	}
 	return arm.OK(encodeGroup(r.ID, g)), nil
 }
 
 func (h *door) deleteGroup(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	if _, err := h.group(ctx, r); err != nil {
-		return nil, err
-	}
 	if err := h.r.DeleteGroup(ctx, r.ID.ResourceGroup); err != nil {
 		return nil, err
 	}
@@ -215,7 +220,7 @@ func (h *door) deleteGroup(ctx context.Context, r *arm.Request) (*arm.Reply, err
 }
 
 func (h *door) listGroups(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	groups, err := h.groups(ctx, r)
+	groups, err := h.r.Groups(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +250,8 @@ func (h *door) getProvider(ctx context.Context, r *arm.Request) (*arm.Reply, err
 			return arm.OK(h.provider(r, namespace)), nil
 		}
 	}
-	return nil, problem.New(problem.NotFound, "InvalidResourceNamespace", "The resource namespace '%.80s' is invalid.", r.ID.Provider)
+	return nil, problem.New(problem.NotFound, "InvalidResourceNamespace", "The resource namespace '%.80s' is invalid.", r.ID.Provider).
+		WithAdvice("Check the spelling; GET …/providers lists what there is.")
 }
 
 func (h *door) listProviders(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
