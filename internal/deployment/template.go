@@ -182,7 +182,7 @@ func checkMembers(doc map[string]any) error {
 		{"subscriptionId", "deploy into that subscription"},
 	} {
 		v, has := lookup(doc, m.name)
-		if n, sized := size(v); has && !(sized && n == 0) {
+		if n, sized := size(v); has && (!sized || n != 0) {
 			return fmt.Errorf("%q is not supported here; %s", m.name, m.advice)
 		}
 	}
