@@ -26,6 +26,9 @@ var floors = []struct {
 	{"street", []string{"cmd/kluis"}, []string{"*"}, "only main knows everything"},
 	{"demo", []string{"demo"}, []string{"internal/client", "internal/volume", "internal/secret", "internal/armid"},
 		"the demo is a client; it makes and opens its volumes itself"},
+	{"tools", []string{"internal/cli/store", "internal/cli/volume"}, []string{
+		"internal/cli", "internal/recovery", "internal/volume", "internal/fabric", "internal/nbd", "internal/objects", "internal/secret"},
+		"commands that work on a store or a disk with no server running: that is how one checks, measures and rescues"},
 	{"commands", []string{"internal/cli"}, []string{"internal/client", "internal/volume", "internal/secret", "internal/armid"},
 		"the CLI is a client of the public API: no room of the server"},
 	{"client", []string{"internal/client"}, []string{"internal/secret", "internal/armid"}, "speaks Azure's wire, knows no server"},
