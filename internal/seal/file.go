@@ -23,8 +23,8 @@ const maxFile = 64 << 10
 
 // Errors of OpenOrCreate that a caller tells apart.
 var (
-	// ErrExposed means that the identity file can be read by others than its owner.
-	ErrExposed = errors.New("identity file is readable by others")
+	// ErrExposed means that an identity file or a key file can be read by others than its owner.
+	ErrExposed = errors.New("key material is readable by others")
 	// ErrNoIdentity means that a wrapped root key is there but nothing that unwraps it.
 	ErrNoIdentity = errors.New("identity file is missing")
 )
@@ -119,12 +119,8 @@ func createIdentity(path string) ([]*age.X25519Identity, error) {
 }
 
 func readIdentities(path string) ([]*age.X25519Identity, error) {
-	info, err := os.Stat(path)
-	if err != nil {
+	if err := checkMode(path); err != nil {
 		return nil, fmt.Errorf("read identity file: %w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%w: %s has mode %04o; run: chmod 600 %s", ErrExposed, path, mode, path)
 	}
 	text, err := readBounded(path)
 	if err != nil {

@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -213,4 +214,66 @@ func FuzzOpen(f *testing.F) {
 			t.Fatalf("forged bytes unwrap to %q", plain)
 		}
 	})
+}
+
+func TestKeyFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.key")
+	made, err := seal.CreateKeyFile(path, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := seal.ReadKeyFile(path)
+	if err != nil || !bytes.Equal(read.Reveal(), made.Reveal()) {
+		t.Fatalf("read another key than was made: %v", err)
+	}
+	if _, err := seal.CreateKeyFile(path, rand.Reader); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("made again: %v, want fs.ErrExist", err)
+	}
+	if again, err := seal.ReadKeyFile(path); err != nil || !bytes.Equal(again.Reveal(), made.Reveal()) {
+		t.Errorf("the refused attempt changed the key: %v", err)
+	}
+	if err := os.Chmod(path, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seal.ReadKeyFile(path); !errors.Is(err, seal.ErrExposed) {
+		t.Errorf("readable by others: %v, want ErrExposed", err)
+	}
+	for name, text := range map[string]string{
+		"empty": "", "short": strings.Repeat("a", 62), "long": strings.Repeat("a", 66), "not hex": strings.Repeat("x", 64), "odd": strings.Repeat("a", 63),
+	} {
+		bad := filepath.Join(t.TempDir(), "bad")
+		if err := os.WriteFile(bad, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := seal.ReadKeyFile(bad); err == nil || text != "" && strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What was wrapped is opened with the identity file alone.
+func TestUnwrapWith(t *testing.T) {
+	dir := t.TempDir()
+	r, _, err := seal.OpenOrCreate(dir, seal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrapped, err := r.Wrap([]byte("a store's key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, seal.RootFile)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := seal.UnwrapWith(filepath.Join(dir, seal.IdentityFile), wrapped)
+	if err != nil || string(got) != "a store's key" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	other := t.TempDir()
+	if _, _, err := seal.OpenOrCreate(other, seal.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seal.UnwrapWith(filepath.Join(other, seal.IdentityFile), wrapped); !errors.Is(err, seal.ErrSealed) {
+		t.Errorf("another identity: %v, want ErrSealed", err)
+	}
 }
