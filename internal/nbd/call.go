@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 )
 
 // call is one request in flight. From send until done is closed it belongs to the receiver, its buffer too.
 type call struct {
 	command uint16
 	off     int64
-	buf     []byte // read: where the data goes
-	span    int64  // block status: how much was asked for
+	buf     []byte // read: where the data goes; write: what is sent
+	span    int64  // of a command without data: how much it is about
 	context uint32
 
 	pieces  pieces // read: what has arrived
@@ -35,13 +36,23 @@ func (c *Client) send(k *call, n uint32) error {
 	c.mu.Unlock()
 
 	c.sending.Lock()
-	_, err := c.conn.Write(appendRequest(nil, k.command, cookie, k.off, n))
+	err := c.write(appendRequest(nil, k.command, cookie, k.off, n), k)
 	c.sending.Unlock()
 	if err != nil {
 		c.die(fmt.Errorf("send to nbd server: %w", err))
 		_ = c.conn.Close()
 	}
 	return nil
+}
+
+// write writes a request, and what is to be written behind it. c.sending is held.
+func (c *Client) write(request []byte, k *call) error {
+	message := net.Buffers{request}
+	if k.command == cmdWrite {
+		message = append(message, k.buf)
+	}
+	_, err := message.WriteTo(c.conn)
+	return err
 }
 
 // receive takes replies until the connection ends, then fails whatever is still in flight.
@@ -83,7 +94,8 @@ func (c *Client) receiveOne(r *bufio.Reader) error {
 	return protocolErrorf("a reply without a magic number")
 }
 
-// receiveSimple takes a simple reply, which after structured replies were agreed on can only be an error to block status.
+// receiveSimple takes a simple reply. After structured replies were agreed on, a read is never answered so,
+// and block status only if it failed.
 func (c *Client) receiveSimple(r io.Reader) error {
 	var b [12]byte
 	if _, err := io.ReadFull(r, b[:]); err != nil {
@@ -91,10 +103,12 @@ func (c *Client) receiveSimple(r io.Reader) error {
 	}
 	errno, cookie := be.Uint32(b[:]), be.Uint64(b[4:])
 	k := c.lookup(cookie)
-	if k == nil || k.command == cmdRead || errno == 0 {
+	if k == nil || k.command == cmdRead || k.command == cmdBlockStatus && errno == 0 {
 		return protocolErrorf("a simple reply where a structured one was agreed on")
 	}
-	k.err = &ServerError{Errno: errno}
+	if errno != 0 {
+		k.err = &ServerError{Errno: errno}
+	}
 	c.finish(cookie, k)
 	return nil
 }

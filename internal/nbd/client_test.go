@@ -25,10 +25,21 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // serve starts qemu-nbd on an image and returns its socket.
 func serve(t *testing.T, image, format string) string {
 	t.Helper()
+	return serveWith(t, image, format, "--read-only")
+}
+
+func serveWritable(t *testing.T, image, format string) string {
+	t.Helper()
+	return serveWith(t, image, format, "--discard=unmap")
+}
+
+func serveWith(t *testing.T, image, format string, options ...string) string {
+	t.Helper()
 	tooltest.Need(t, "qemu-nbd", "qemu-img", "qemu-io")
 	dir := t.TempDir()
 	sock, pidFile := filepath.Join(dir, "s"), filepath.Join(dir, "pid")
-	run(t, "qemu-nbd", "--fork", "--read-only", "--persistent", "--shared=8", "--format="+format, "--socket="+sock, "--pid-file="+pidFile, "--export-name=disk", image)
+	args := append(options, "--fork", "--persistent", "--shared=8", "--format="+format, "--socket="+sock, "--pid-file="+pidFile, "--export-name=disk", image)
+	run(t, "qemu-nbd", args...)
 	b, err := os.ReadFile(pidFile)
 	if err != nil {
 		t.Fatal(err)

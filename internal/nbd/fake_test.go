@@ -36,6 +36,14 @@ func (s *script) ready(size uint64) *script {
 	return s.option(optGo, repAck, nil)
 }
 
+// writable is a whole handshake for an export that takes writes and zeroes.
+func (s *script) writable(size uint64) *script {
+	s.greeting().option(optStructuredReply, repAck, nil)
+	info := be.AppendUint64(be.AppendUint16(nil, infoExport), size)
+	s.option(optGo, repInfo, be.AppendUint16(info, flagHasFlags|flagSendWriteZeroes))
+	return s.option(optGo, repAck, nil)
+}
+
 func (s *script) chunk(flags, kind uint16, cookie uint64, data []byte) *script {
 	b := be.AppendUint32(nil, magicStructured)
 	b = be.AppendUint16(b, flags)

@@ -11,6 +11,7 @@ import (
 // session is what a handshake agreed on.
 type session struct {
 	size     int64
+	flags    uint16 // of the export
 	contexts map[string]uint32
 }
 
@@ -102,7 +103,7 @@ func (s *session) goTransmit(rw io.ReadWriter, export string) error {
 		if size > math.MaxInt64 {
 			return protocolErrorf("an export of %d bytes", size)
 		}
-		s.size, seen = int64(size), true
+		s.size, s.flags, seen = int64(size), be.Uint16(data[10:]), true
 		return nil
 	})
 	if err == nil && !seen {

@@ -1,7 +1,7 @@
 // Package nbd speaks the Network Block Device protocol, as a client.
 //
-// A Client is one connection to one export, read-only by use: it reads, and it asks which ranges hold
-// data. It speaks the fixed newstyle handshake, insists on structured replies (every server worth
+// A Client is one connection to one export. It reads, asks which ranges hold data, and writes where the
+// server lets it. It speaks the fixed newstyle handshake, insists on structured replies (every server worth
 // reading a backup from has them: QEMU, nbdkit), and asks for meta contexts by name:
 //
 //	base:allocation            what is a hole, what reads as zero

@@ -29,8 +29,20 @@ const (
 
 	infoExport = 0
 
+	// Flags of an export.
+	flagHasFlags        = 1 << 0
+	flagReadOnly        = 1 << 1
+	flagSendFlush       = 1 << 2
+	flagSendTrim        = 1 << 5
+	flagSendWriteZeroes = 1 << 6
+	flagCanMultiConn    = 1 << 8
+
 	cmdRead        = 0
+	cmdWrite       = 1
 	cmdDisconnect  = 2
+	cmdFlush       = 3
+	cmdTrim        = 4
+	cmdWriteZeroes = 6
 	cmdBlockStatus = 7
 
 	chunkDone        = 1 << 0
@@ -43,13 +55,14 @@ const (
 	chunkErrorOffset = chunkErrorBit | 2
 )
 
-// Limits of what is taken from a server.
+// Limits of what is taken from the other side.
 const (
 	maxString      = 4096     // names and messages; the specification's own limit
 	maxOptReply    = 8192     // one reply in the handshake
 	maxOptReplies  = 256      // replies to one option
 	maxRead        = 32 << 20 // one read; servers must take this much when no limit was negotiated
-	maxStatusSpan  = 1 << 30  // one block status request
+	maxWrite       = 32 << 20 // one write; the same holds for it
+	maxStatusSpan  = 1 << 30  // one block status, trim or write of zeroes
 	maxStatusChunk = 4 + 8<<17
 	maxPieces      = 1 << 14 // separate pieces of one read that are not yet joined
 )
