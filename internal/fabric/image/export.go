@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"net"
 	"os"
@@ -33,20 +34,23 @@ const patience = 2 * time.Second
 // export starts a child on an open image. The child gets the image as a descriptor, so it opens the very
 // file that was checked, and a socket that already has our connection waiting in it (systemd's protocol
 // for socket activation): if we die before it looks, it finds a client that has left, and exits.
-func (f *Fabric) export(ctx context.Context, image *file, h header) (*export, error) {
-	conn, socket, err := f.connect()
+func (q qemu) export(ctx context.Context, image *os.File, h header, writable bool) (*export, error) {
+	conn, socket, err := q.connect()
 	if err != nil {
 		return nil, fmt.Errorf("make a socket for qemu-nbd: %w", err)
 	}
 	defer func() { _ = socket.Close() }()
 
-	const options = "file.driver=file,file.filename=/proc/self/fd/4,file.locking=auto"
+	options := h.driver() + ",file.driver=" + driverOf(image) + ",file.filename=/proc/self/fd/4,file.locking=auto"
+	args := []string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, q.qemuNBD, "--shared=1", "--export-name=disk", "--image-opts", options}
+	if !writable {
+		args = append(args, "--read-only")
+	}
 	e := &export{stderr: &tail{}, exited: make(chan struct{})}
 	// LISTEN_PID must be the child's own number, which nobody knows before it runs: the shell becomes the child.
-	e.child = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, f.qemuNBD,
-		"--read-only", "--shared=1", "--export-name=disk", "--image-opts", h.driver()+","+options)
+	e.child = exec.Command("/bin/sh", args...)
 	e.child.Env = []string{"LISTEN_FDS=1", "LC_ALL=C", "PATH=" + os.Getenv("PATH")}
-	e.child.ExtraFiles = []*os.File{socket, image.File}
+	e.child.ExtraFiles = []*os.File{socket, image}
 	e.child.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	e.child.Stderr = e.stderr
 	e.child.WaitDelay = patience
@@ -75,11 +79,19 @@ func (f *Fabric) export(ctx context.Context, image *file, h header) (*export, er
 	return e, nil
 }
 
+// driverOf returns QEMU's driver for what an image is stored in.
+func driverOf(image *os.File) string {
+	if info, err := image.Stat(); err == nil && info.Mode()&fs.ModeDevice != 0 {
+		return "host_device"
+	}
+	return "file"
+}
+
 // connect returns both ends of a connection: ours, and the listening socket in which it waits. The
 // socket has a name only between these lines. It is reached through the folder's descriptor, because
 // names of sockets are limited to some hundred bytes and names of folders are not.
-func (f *Fabric) connect() (net.Conn, *os.File, error) {
-	dir, err := os.MkdirTemp(f.socketDir, "kluis-nbd-")
+func (q qemu) connect() (net.Conn, *os.File, error) {
+	dir, err := os.MkdirTemp(q.socketDir, "kluis-nbd-")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -116,13 +128,13 @@ func (e *export) explain(err error) error {
 	words := e.stderr.String()
 	switch {
 	case words == "":
-		return fmt.Errorf("read through qemu-nbd: %w", err)
+		return fmt.Errorf("through qemu-nbd: %w", err)
 	case strings.Contains(words, `Failed to get "write" lock`), strings.Contains(words, `Failed to get shared "write" lock`):
 		return faultf(fabric.InUse, "qemu-nbd says: %s", words)
 	case strings.Contains(words, "backing file"), strings.Contains(words, "parent"):
 		return faultf(fabric.HasBackingFile, "qemu-nbd says: %s", words)
 	}
-	return fmt.Errorf("read through qemu-nbd, which says: %s: %w", words, err)
+	return fmt.Errorf("through qemu-nbd, which says: %s: %w", words, err)
 }
 
 func (e *export) close(ctx context.Context) error {

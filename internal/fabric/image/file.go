@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,16 +35,33 @@ func (f *Fabric) open(path string) (*file, error) {
 	if err != nil {
 		return nil, &fabric.ImageError{Path: path, Kind: kindOf(err), Err: err}
 	}
+	return look(opened, real)
+}
+
+// look notes what an open file looks like.
+func look(opened *os.File, real string) (*file, error) {
 	info, err := opened.Stat()
+	var size int64
+	if err == nil {
+		size, err = length(opened, info)
+	}
 	if err != nil {
 		_ = opened.Close()
-		return nil, &fabric.ImageError{Path: path, Kind: fabric.Unreadable, Err: err}
+		return nil, &fabric.ImageError{Path: real, Kind: fabric.Unreadable, Err: err}
 	}
-	file := &file{File: opened, path: real, info: info, size: info.Size(), modified: info.ModTime()}
+	file := &file{File: opened, path: real, info: info, size: size, modified: info.ModTime()}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		file.allocated = st.Blocks * 512
 	}
 	return file, nil
+}
+
+// length returns the size of a file or a block device.
+func length(opened *os.File, info fs.FileInfo) (int64, error) {
+	if info.Mode()&fs.ModeDevice == 0 {
+		return info.Size(), nil
+	}
+	return opened.Seek(0, io.SeekEnd)
 }
 
 // resolve returns where a path leads and the allowed folder that holds it.
@@ -122,11 +140,15 @@ func (f *file) verify(ctx context.Context) error {
 	if err != nil {
 		return &fabric.ImageError{Path: f.path, Kind: fabric.Unreadable, Err: err}
 	}
+	size, err := length(f.File, now)
+	if err != nil {
+		return &fabric.ImageError{Path: f.path, Kind: fabric.Unreadable, Err: err}
+	}
 	named, err := os.Lstat(f.path)
 	switch {
-	case now.Size() < f.size:
-		err = faultf(fabric.Truncated, "it has %d bytes and had %d", now.Size(), f.size)
-	case now.Size() != f.size || !now.ModTime().Equal(f.modified):
+	case size < f.size:
+		err = faultf(fabric.Truncated, "it has %d bytes and had %d", size, f.size)
+	case size != f.size || !now.ModTime().Equal(f.modified):
 		err = faultf(fabric.Changed, "size or time of modification is not what it was")
 	case err != nil:
 	case !os.SameFile(named, f.info):

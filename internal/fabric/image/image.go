@@ -1,13 +1,20 @@
 // Package image is the fabric of VMs at rest: their disks are image files under folders that the
 // operator allows.
 //
+// For tools that a person runs with his own rights there are OpenFile, which reads any image, CreateFile,
+// which makes one of any format, and OpenUsed, which puts a disk in the place of what a raw image or a
+// block device holds. The rules about folders do not hold for them, all others do.
+//
 // A snapshot opens each image once and keeps it open, so that what is read is one file even if another
 // takes its name. Raw images are read here, with their holes; qcow2, VHD and VHDX are opened by a
 // qemu-nbd child process and read over NBD. While it is open an image carries the locks that a reading
 // QEMU would take: an image that a VM writes to is refused, and a VM that is started meanwhile is told
 // that its disk is in use.
 //
-// Invariants. A path is followed to the end, symbolic links too, and what it leads to must lie inside an
+// Written is the same way round: raw images by us, the others by a qemu-nbd child, into a file that gets
+// its name when it is whole and durable.
+//
+// Invariants. A path of a Fabric is followed to the end, symbolic links too, and what it leads to must lie inside an
 // allowed folder; the file is then opened without following anything that changed meanwhile. Images
 // that refer to other files (backing files, external data, parents) are refused, since whoever writes
 // an image's header would otherwise choose what we read. Formats are recognised when an image is taken
@@ -50,14 +57,22 @@ type Options struct {
 type Fabric struct {
 	allow      []string // absolute, without symbolic links
 	restoreDir string   // the same; empty if there is none
-	qemuNBD    string
-	socketDir  string
-	log        *slog.Logger
+	qemu
+	log *slog.Logger
 }
+
+// qemu says how QEMU is called.
+type qemu struct {
+	qemuNBD   string // the program
+	socketDir string // for sockets that exist for an instant
+}
+
+// localQEMU is what tools use, who have no Fabric.
+var localQEMU = qemu{qemuNBD: "qemu-nbd"}
 
 // New checks the folders. Those to read from must exist, the others are made.
 func New(o Options) (*Fabric, error) {
-	f := &Fabric{qemuNBD: o.QemuNBD, socketDir: o.SocketDir, log: o.Logger}
+	f := &Fabric{qemu: qemu{o.QemuNBD, o.SocketDir}, log: o.Logger}
 	if f.qemuNBD == "" {
 		f.qemuNBD = "qemu-nbd"
 	}
@@ -159,7 +174,7 @@ func (f *Fabric) openDisk(ctx context.Context, spec fabric.DiskSpec) (disk, erro
 	if err != nil {
 		return nil, err
 	}
-	d, err := f.readDisk(ctx, file, spec)
+	d, err := f.lockDisk(ctx, file, spec)
 	if err != nil {
 		_ = file.Close()
 		return nil, named(file.path, err)
@@ -167,8 +182,8 @@ func (f *Fabric) openDisk(ctx context.Context, spec fabric.DiskSpec) (disk, erro
 	return d, nil
 }
 
-// readDisk makes a disk of an open file, which belongs to the disk from then on.
-func (f *Fabric) readDisk(ctx context.Context, file *file, spec fabric.DiskSpec) (disk, error) {
+// lockDisk makes a disk of an open file, which belongs to the disk from then on.
+func (f *Fabric) lockDisk(ctx context.Context, file *file, spec fabric.DiskSpec) (disk, error) {
 	if err := file.lock(f.log); err != nil {
 		return nil, err
 	}
@@ -179,17 +194,22 @@ func (f *Fabric) readDisk(ctx context.Context, file *file, spec fabric.DiskSpec)
 	if h.size < spec.ExpectedSize {
 		return nil, faultf(fabric.Truncated, "it has %d bytes and had %d", h.size, spec.ExpectedSize)
 	}
+	return f.readDisk(ctx, file, h, spec.ID)
+}
+
+// readDisk makes a disk of a file whose header was read.
+func (q qemu) readDisk(ctx context.Context, file *file, h header, id string) (disk, error) {
 	if h.format == Raw {
-		return &rawDisk{file: file, id: spec.ID}, nil
+		return &rawDisk{file: file, id: id}, nil
 	}
 	if err := h.complete(ctx, file, file.size); err != nil {
 		return nil, err
 	}
-	e, err := f.export(ctx, file, h)
+	e, err := q.export(ctx, file.File, h, false)
 	if err != nil {
 		return nil, err
 	}
-	return &exportedDisk{file: file, header: h, export: e, id: spec.ID}, nil
+	return &exportedDisk{file: file, header: h, export: e, id: id}, nil
 }
 
 type snapshot struct{ disks []disk }

@@ -90,9 +90,15 @@ func (f *Fabric) begin(rel, path string) (*NewDisk, error) {
 	if err != nil {
 		return nil, err
 	}
+	return beginIn(root, path)
+}
+
+// beginIn begins a disk in a folder, which belongs to the disk from then on.
+func beginIn(root *os.Root, path string) (*NewDisk, error) {
 	name := filepath.Base(path)
 	d := &NewDisk{root: root, name: name, temporary: "." + name + ".restoring", path: path}
-	if _, err := root.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
+	_, err := root.Lstat(name)
+	if !errors.Is(err, fs.ErrNotExist) {
 		_ = root.Close()
 		if err == nil {
 			err = fs.ErrExist
@@ -206,6 +212,16 @@ func (d *NewDisk) Abort() error {
 	}
 	err := d.root.Remove(d.temporary)
 	err = errors.Join(err, d.file.Close(), d.root.Close())
+	d.file = nil
+	return d.named(err)
+}
+
+// Keep ends the writing and leaves what was written where the next attempt finds it.
+func (d *NewDisk) Keep() error {
+	if d.file == nil {
+		return nil
+	}
+	err := errors.Join(d.file.Close(), d.root.Close())
 	d.file = nil
 	return d.named(err)
 }
