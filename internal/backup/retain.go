@@ -118,6 +118,6 @@ func (w deleteWork) Run(ctx context.Context, r *job.Run) error {
 	if err := w.s.o.DB.InTx(ctx, func(tx *database.Tx) error { return deleteItem(ctx, tx, item) }); err != nil {
 		return err
 	}
-	_, err = store.Collect(ctx)
+	_, err = store.Collect(ctx, recovery.CollectOptions{})
 	return err
 }

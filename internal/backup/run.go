@@ -425,7 +425,7 @@ func (b *backupRun) list(ctx context.Context, root *recovery.Point) error {
 	}
 	unlinked, err := b.s.retain(ctx, point.Item, b.store)
 	if unlinked > 0 && err == nil {
-		_, err = b.store.Collect(ctx)
+		_, err = b.store.Collect(ctx, recovery.CollectOptions{})
 	}
 	if err != nil { // the backup is done; what could not be let go is tried again next time
 		b.r.Log().Error("let expired recovery points go", "error", err)

@@ -37,7 +37,7 @@ type Report struct {
 func (s *Store) Check(ctx context.Context, readData bool, progress Progress) (Report, error) {
 	c := &checker{
 		s: s, badNodes: map[manifest.Ref]error{}, badChunks: map[manifest.Ref]error{},
-		seen: map[manifest.Ref]bool{}, packs: map[pack.ID]*slotSet{},
+		seen: map[manifest.Ref]bool{}, packs: map[pack.ID]*neededPack{},
 	}
 	if err := c.check(ctx, readData, progress); err != nil {
 		return c.report, fmt.Errorf("check recovery store: %w", err)
@@ -52,16 +52,16 @@ type checker struct {
 
 	seen     map[manifest.Ref]bool
 	badNodes map[manifest.Ref]error
-	packs    map[pack.ID]*slotSet // what is needed, and where it really is
+	packs    map[pack.ID]*neededPack // what is needed, and where it really is
 
 	mu        sync.Mutex
 	badChunks map[manifest.Ref]error
 }
 
-// slotSet is the set of the slots of a pack that disks need.
-type slotSet struct {
-	bits []uint64
-	bad  atomic.Bool
+// neededPack is what disks need of a pack.
+type neededPack struct {
+	slotSet
+	bad atomic.Bool
 }
 
 func (c *checker) check(ctx context.Context, readData bool, progress Progress) error {
@@ -174,35 +174,13 @@ func (c *checker) leaf(ctx context.Context, d *Disk, n *manifest.Node, index int
 	return nil
 }
 
-func (c *checker) needed(id pack.ID) *slotSet {
+func (c *checker) needed(id pack.ID) *neededPack {
 	set := c.packs[id]
 	if set == nil {
-		set = &slotSet{}
+		set = &neededPack{}
 		c.packs[id] = set
 	}
 	return set
-}
-
-// add tells whether slot is new in the set.
-func (s *slotSet) add(slot uint32) bool {
-	for int(slot/64) >= len(s.bits) {
-		s.bits = append(s.bits, 0)
-	}
-	old := s.bits[slot/64]
-	s.bits[slot/64] |= 1 << (slot % 64)
-	return old != s.bits[slot/64]
-}
-
-func (s *slotSet) slots() []uint32 {
-	var all []uint32
-	for i, word := range s.bits {
-		for b := range uint32(64) {
-			if word>>b&1 == 1 {
-				all = append(all, uint32(i)*64+b)
-			}
-		}
-	}
-	return all
 }
 
 // content reads every chunk that was marked.

@@ -1,256 +1,309 @@
 package recovery
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"kluis/internal/objects"
-	"kluis/internal/recovery/chunk"
-	"kluis/internal/recovery/manifest"
 	"kluis/internal/recovery/pack"
 )
 
-// Delete removes a point from the list. Its object goes to trash/, where it keeps what it needs from
-// being collected for the grace period. It returns ErrNoPoint if there is no such point.
-func (s *Store) Delete(ctx context.Context, id string) error {
-	if !validPointID(id) {
-		return fmt.Errorf("delete recovery point %q: %w", id, ErrNoPoint)
-	}
-	label := s.keys.label(id)
-	stored, err := readAll(ctx, s.bucket, pointPrefix+label, manifest.MaxPoint)
-	if errors.Is(err, objects.ErrNotExist) {
-		return fmt.Errorf("delete recovery point %q: %w", id, ErrNoPoint)
-	} else if err != nil {
-		return fmt.Errorf("delete recovery point %q: %w", id, err)
-	}
-	name := trashName(label, s.opts.Now())
-	err = s.bucket.Put(ctx, name, int64(len(stored)), bytes.NewReader(stored))
-	if err != nil && !errors.Is(err, objects.ErrExists) {
-		return fmt.Errorf("delete recovery point %q: %w", id, err)
-	}
-	if err := s.bucket.Delete(ctx, pointPrefix+label); err != nil {
-		return fmt.Errorf("delete recovery point %q: %w", id, err)
-	}
-	return nil
+// CollectOptions say how to collect. The zero value does what a store in use needs.
+type CollectOptions struct {
+	// Grace is used in place of the store's own, if it isn't 0.
+	Grace time.Duration
+	// NoGrace gives space back at once. It takes away what the grace is for: a backup that was killed finds
+	// nothing to go on with, a deleted point can't be brought back, and another process that reads the
+	// store may have to look up again, or miss, what it is reading.
+	NoGrace bool
+	// MinDead is the share of a pack's bytes that must be dead for it to be compacted; 0 means 0.3.
+	MinDead float64
+	// Budget bounds the bytes that compaction writes; 0 means no bound, less than 0 no compaction.
+	Budget   int64
+	Progress Progress // of the compaction
 }
 
-func trashName(label string, now time.Time) string {
-	return fmt.Sprintf("%s%s-%016x", trashPrefix, label, uint64(now.UnixMicro()))
-}
-
-// parseTrashName is the reverse of trashName.
-func parseTrashName(name string) (label string, deleted time.Time, ok bool) {
-	label, stamp, ok := strings.Cut(strings.TrimPrefix(name, trashPrefix), "-")
-	micros, err := strconv.ParseUint(stamp, 16, 63)
-	if !ok || err != nil || len(label) != 32 {
-		return "", time.Time{}, false
-	}
-	return label, time.UnixMicro(int64(micros)), true
-}
-
-// Collected says what Collect has removed.
+// Collected says what Collect has done.
 type Collected struct {
-	Points int   `json:"points"` // deleted points whose grace period is over
-	Packs  int   `json:"packs"`
-	Bytes  int64 `json:"bytes"`
+	Points    int   `json:"points"`    // deleted points whose grace period is over
+	Packs     int   `json:"packs"`     // removed
+	Bytes     int64 `json:"bytes"`     // of the packs removed: the space given back
+	Compacted int   `json:"compacted"` // packs whose live chunks were moved to new ones
+	Rewritten int64 `json:"rewritten"` // bytes of the new packs
+	Left      int   `json:"left"`      // packs that are condemned, and removed after the grace period
+	LeftBytes int64 `json:"leftBytes"`
+
+	// Damage is what could not be read on the way. As long as there is any, all that it may need is spared:
+	// every pack that existed when it was first noticed.
+	Damage []*DamageError `json:"-"`
 }
 
-// Collect removes the packs that nothing needs: no point, no point deleted within the grace period, no open
-// writer. A pack that is younger than the grace period stays, too: it may be what a backup left
-// that was killed and will be tried again. Points may be written, read and deleted meanwhile.
+// Collect gives back the space of what nothing needs: no point, no point deleted within the grace period,
+// no open writer, no disk that is being restored. It goes in steps, and may be stopped after any:
 //
-// A pack goes only as a whole. If any point can't be read completely, nothing is removed.
-func (s *Store) Collect(ctx context.Context) (Collected, error) {
+//	mark      which slots of which packs are needed, by a walk through all manifests
+//	condemn   packs without a needed slot: from now on no chunk is found in them
+//	compact   packs with much dead in them: what is alive moves to new packs, then they are condemned
+//	sweep     condemned packs are removed once the grace period has gone by, and a mark in a later
+//	          collection has found again that nothing needs them
+//
+// Points may be written, read, checked and deleted meanwhile. A pack that is younger than the grace period
+// is left alone, too: it may be what a backup left that was killed and will be tried again.
+func (s *Store) Collect(ctx context.Context, o CollectOptions) (Collected, error) {
+	if err := s.mayWrite(ctx); err != nil {
+		return Collected{}, fmt.Errorf("collect: %w", err)
+	}
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
-	// From here on, whatever a writer counts on is noted, also if the writer ends before we do. What
-	// is held now counts for the same reason; a parent that is held later has a point that we will see.
+	c := &collection{s: s, o: o, limit: s.opts.Now().Add(-s.grace(o))}
+	if c.o.MinDead == 0 {
+		c.o.MinDead = defaultMinDead
+	}
+	held := s.watch()
+	defer s.unwatch()
+	if err := c.run(ctx, held); err != nil {
+		return c.done, fmt.Errorf("collect: %w", err)
+	}
+	return c.done, nil
+}
+
+const defaultMinDead = 0.3
+
+func (s *Store) grace(o CollectOptions) time.Duration {
+	switch {
+	case o.NoGrace:
+		return 0
+	case o.Grace > 0:
+		return o.Grace
+	}
+	return s.opts.Grace
+}
+
+// watch begins to note what writers and readers count on, also if they end before the collection does. It
+// returns the disks that are held now.
+func (s *Store) watch() []*Disk {
 	s.mu.Lock()
-	held := slices.Collect(maps.Keys(s.held))
+	defer s.mu.Unlock()
 	s.touched = map[pack.ID]bool{}
 	for id := range s.pins {
 		s.touched[id] = true
 	}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.touched = nil
-	}()
-	c, err := s.collect(ctx, held)
-	if err != nil {
-		return c, fmt.Errorf("collect: %w", err)
-	}
-	return c, nil
+	s.late = nil
+	return slices.Collect(maps.Keys(s.held))
 }
 
-func (s *Store) collect(ctx context.Context, held []*Disk) (Collected, error) {
-	// The packs first, the points after them: a pack that a point needs is older than the point.
-	candidates := map[pack.ID]int64{}
-	for o, err := range s.bucket.List(ctx, pack.Prefix) {
-		if err != nil {
-			return Collected{}, fmt.Errorf("list packs: %w", err)
-		}
-		if id, ok := pack.ParseName(o.Name); ok {
-			candidates[id] = o.Size
-		}
-	}
-	expired, err := s.markAll(ctx, candidates, held)
-	if err != nil {
-		return Collected{}, err
-	}
-	if err := s.spareYoung(ctx, candidates); err != nil {
-		return Collected{}, err
-	}
-	var done Collected
-	for _, name := range expired {
-		if err := s.bucket.Delete(ctx, name); err != nil {
-			return done, err
-		}
-		done.Points++
-	}
-	for _, id := range s.condemn(candidates) {
-		if err := s.bucket.Delete(ctx, id.Name()); err != nil {
-			return done, err
-		}
-		done.Packs++
-		done.Bytes += candidates[id]
-	}
-	return done, nil
+func (s *Store) unwatch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.touched, s.late = nil, nil
 }
 
-// markAll takes from candidates what points, deleted points and held disks need. It returns the objects
-// of the deleted points whose time is over.
-func (s *Store) markAll(ctx context.Context, candidates map[pack.ID]int64, held []*Disk) (expired []string, err error) {
-	m := marker{s: s, unneeded: candidates, seen: map[manifest.Ref]bool{}}
-	limit := s.opts.Now().Add(-s.opts.Grace)
-	// The points before the trash: a point that is deleted meanwhile is found in one of them at least.
-	for o, err := range s.bucket.List(ctx, pointPrefix) {
-		if err != nil {
-			return nil, fmt.Errorf("list recovery points: %w", err)
-		}
-		if err := m.point(ctx, o.Name, strings.TrimPrefix(o.Name, pointPrefix)); err != nil {
-			return nil, err
-		}
-	}
-	for o, err := range s.bucket.List(ctx, trashPrefix) {
-		if err != nil {
-			return nil, fmt.Errorf("list deleted recovery points: %w", err)
-		}
-		label, deleted, ok := parseTrashName(o.Name)
-		if !ok {
-			return nil, fmt.Errorf("%s: not the name of a deleted recovery point", o.Name)
-		}
-		if !deleted.After(limit) {
-			expired = append(expired, o.Name)
-			continue
-		}
-		if err := m.point(ctx, o.Name, label); err != nil {
-			return nil, err
-		}
-	}
-	for _, d := range held {
-		if err := m.disk(ctx, d); err != nil {
-			return nil, err
-		}
-	}
-	return expired, nil
+// collection is one run of Collect.
+type collection struct {
+	s     *Store
+	o     CollectOptions
+	limit time.Time // what is from after this is spared
+	done  Collected
+
+	journal *journal
+	marker  *marker
+	// spared is the time of the last damage that is not healed: what existed then is spared.
+	spared time.Time
+	scarce bool // the storage is full
 }
 
-// marker crosses out the packs that are needed.
-type marker struct {
-	s        *Store
-	unneeded map[pack.ID]int64
-	seen     map[manifest.Ref]bool // nodes below which everything is crossed out
-}
-
-func (m *marker) point(ctx context.Context, name, label string) error {
-	p, err := m.s.readPoint(ctx, name, label)
-	if errors.Is(err, objects.ErrNotExist) {
-		return nil // deleted after it was listed; if it was a point, it is in the trash now
-	} else if err != nil {
+func (c *collection) run(ctx context.Context, held []*Disk) error {
+	if err := c.takeStock(ctx); err != nil {
 		return err
 	}
-	for _, a := range p.manifest.Attachments {
-		ref, err := a.Ref.Ref()
-		if err != nil {
-			return err
-		}
-		delete(m.unneeded, ref.Pack)
+	expired, err := c.marker.markAll(ctx, c.limit, held)
+	if err != nil {
+		return err
 	}
-	for _, info := range p.manifest.Disks {
-		d, err := newDisk(m.s, p.ID, label, info)
-		if err != nil {
-			return err
-		}
-		if err := m.disk(ctx, d); err != nil {
-			return err
-		}
+	if err := c.marker.weigh(ctx); err != nil {
+		return err
 	}
+	c.noteDamage()
+	if err := c.rescue(ctx); err != nil {
+		return err
+	}
+	for _, name := range expired {
+		if err := c.s.bucket.Delete(ctx, name); err != nil {
+			return err
+		}
+		c.done.Points++
+	}
+	if err := c.condemnDead(ctx); err != nil {
+		return err
+	}
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	if err := c.compact(ctx); err != nil {
+		return err
+	}
+	for _, at := range c.journal.Condemned {
+		c.done.Left++
+		c.done.LeftBytes += at.Size
+	}
+	if c.scarce {
+		return nil
+	}
+	return c.s.keepReserve(ctx)
+}
+
+// takeStock learns which packs there are, and which of them are condemned. The packs are listed before the
+// points: a pack that a point needs is older than the point.
+func (c *collection) takeStock(ctx context.Context) error {
+	if err := c.s.refreshIndex(ctx); err != nil {
+		return err
+	}
+	var err error
+	if c.journal, err = c.s.readJournal(ctx); err != nil {
+		return err
+	}
+	packs, err := c.s.stock(ctx)
+	if err != nil {
+		return err
+	}
+	c.s.condemnAll(c.journal)
+	c.journal.Condemned = slices.DeleteFunc(c.journal.Condemned, func(at condemned) bool {
+		st := packs[at.Pack]
+		if st == nil {
+			c.journal.changed = true // removed, and then we died
+			return true
+		}
+		st.condemned = true
+		return false
+	})
+	c.marker = &marker{s: c.s, packs: packs}
 	return nil
 }
 
-func (m *marker) disk(ctx context.Context, d *Disk) error {
-	return d.walk(ctx, visitor{
-		enter: func(ref manifest.Ref, _ int, _ int64) bool {
-			delete(m.unneeded, ref.Pack)
-			if m.seen[ref] {
-				return false
+// noteDamage remembers since when the damage that was found is known.
+func (c *collection) noteDamage() {
+	c.done.Damage = c.marker.damage
+	c.spared = c.journal.notice(c.marker.damage, c.s.opts.Now())
+}
+
+// spares tells whether a pack must be left alone, whatever is alive in it.
+func (c *collection) spares(st *packState) bool {
+	created := time.UnixMicro(st.created)
+	switch {
+	case !st.readable: // it does not say its age, nor what is in it
+		return c.marker.lost || !c.spared.IsZero()
+	case created.After(c.limit):
+		return true
+	}
+	return !c.spared.IsZero() && !created.After(c.spared)
+}
+
+// rescue takes packs back that were condemned and are needed: a point was committed behind our back that
+// counts on them.
+func (c *collection) rescue(ctx context.Context) error {
+	back := map[pack.ID]bool{}
+	for _, at := range c.journal.Condemned {
+		if st := c.marker.packs[at.Pack]; st.live.count() > 0 {
+			back[at.Pack], st.condemned = true, false
+		}
+	}
+	if len(back) == 0 {
+		return nil
+	}
+	c.journal.remove(back)
+	c.s.mu.Lock()
+	for id := range back {
+		delete(c.s.condemned, id)
+	}
+	c.s.mu.Unlock()
+	return c.s.refreshIndex(ctx)
+}
+
+// condemnDead condemns the packs in which nothing is alive.
+func (c *collection) condemnDead(ctx context.Context) error {
+	return c.decide(ctx, func() {
+		var dead []pack.ID
+		for id, st := range c.marker.packs {
+			if !st.condemned && st.live.count() == 0 && !c.spares(st) && !c.s.touched[id] {
+				dead = append(dead, id)
 			}
-			m.seen[ref] = true
-			return true
-		},
-		leaf: func(n *manifest.Node, _ int64) error {
-			for _, ref := range n.Refs {
-				if !ref.IsHole() {
-					delete(m.unneeded, ref.Pack)
-				}
-			}
-			return nil
-		},
+		}
+		c.condemn(dead)
 	})
 }
 
-// spareYoung takes from candidates the packs that are younger than the grace period. A pack that does not
-// say its age is not spared: nothing can be read from it.
-func (s *Store) spareYoung(ctx context.Context, candidates map[pack.ID]int64) error {
-	limit := s.opts.Now().Add(-s.opts.Grace)
-	for id, size := range candidates {
-		footer, err := s.readFooter(ctx, id, size)
-		switch {
-		case errors.Is(err, chunk.ErrDamaged), errors.Is(err, objects.ErrTruncated):
-		case errors.Is(err, objects.ErrNotExist):
-			delete(candidates, id)
-		case err != nil:
-			return fmt.Errorf("read footer of %s: %w", id.Name(), err)
-		case time.UnixMicro(footer.Created).After(limit):
-			delete(candidates, id)
+// decide calls f, which decides what to condemn, in one step with regard to writers and readers: all that
+// they count on is marked or in s.touched. f is called with s.mu held.
+func (c *collection) decide(ctx context.Context, f func()) error {
+	for {
+		c.s.mu.Lock()
+		late := c.s.late
+		c.s.late = nil
+		if len(late) == 0 {
+			f()
+			c.s.mu.Unlock()
+			return nil
+		}
+		c.s.mu.Unlock()
+		for _, d := range late {
+			if err := c.marker.disk(ctx, d); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
 }
 
-// condemn decides, in one step with regard to writers, which of the candidates go: from then on no chunk is
-// found in them.
-func (s *Store) condemn(candidates map[pack.ID]int64) []pack.ID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	condemned := map[pack.ID]bool{}
-	for id := range candidates {
-		if s.touched[id] {
+// condemn sees to it that no chunk is found in the packs from now on. s.mu is held.
+func (c *collection) condemn(ids []pack.ID) {
+	gone := map[pack.ID]bool{}
+	now := c.s.opts.Now().UnixMicro()
+	for _, id := range ids {
+		st := c.marker.packs[id]
+		gone[id], c.s.condemned[id], st.condemned = true, true, true
+		c.journal.add(condemned{Pack: id, At: now, Size: st.size})
+	}
+	c.s.index.Remove(gone)
+}
+
+// settle makes the list of the condemned packs durable and removes those whose grace period is over.
+func (c *collection) settle(ctx context.Context) error {
+	if err := c.journal.save(ctx, c); err != nil {
+		return err
+	}
+	removed := map[pack.ID]bool{}
+	for _, at := range c.journal.Condemned {
+		if time.UnixMicro(at.At).After(c.limit) && !c.o.NoGrace {
 			continue
 		}
-		condemned[id], s.condemned[id] = true, true
-		delete(s.sizes, id)
-		s.packs.drop(id)
+		if err := c.s.bucket.Delete(ctx, at.Pack.Name()); err != nil {
+			return err
+		}
+		c.s.dropPack(at.Pack)
+		removed[at.Pack] = true
+		c.done.Packs++
+		c.done.Bytes += at.Size
 	}
-	s.index.Remove(condemned)
-	return slices.Collect(maps.Keys(condemned))
+	c.journal.remove(removed)
+	return c.journal.save(ctx, c)
+}
+
+// stock lists the packs.
+func (s *Store) stock(ctx context.Context) (map[pack.ID]*packState, error) {
+	packs := map[pack.ID]*packState{}
+	for o, err := range s.bucket.List(ctx, pack.Prefix) {
+		if err != nil {
+			return nil, fmt.Errorf("list packs: %w", err)
+		}
+		if id, ok := pack.ParseName(o.Name); ok {
+			packs[id] = &packState{size: o.Size}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, st := range packs {
+		st.readable = s.index.Has(id)
+	}
+	return packs, nil
 }

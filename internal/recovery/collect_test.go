@@ -37,24 +37,71 @@ func TestDeleteAndCollect(t *testing.T) {
 		t.Errorf("Delete twice: %v", err)
 	}
 	c.advance(day / 2)
-	if got, err := s.Collect(t.Context()); err != nil || got != (recovery.Collected{}) {
-		t.Errorf("within the grace period: %+v, %v", got, err)
+	if got := collect(t, s); got.Points+got.Packs+got.Left != 0 {
+		t.Errorf("within the grace period: %+v", got)
 	}
 	_, before := stat(t, b, "packs/")
 	c.advance(day)
-	got, err := s.Collect(t.Context())
-	if err != nil || got.Points != 1 || got.Packs < 5 || got.Bytes < 5*mib {
-		t.Errorf("after it: %+v, %v", got, err)
+	condemned := collect(t, s)
+	if condemned.Points != 1 || condemned.Packs != 0 || condemned.Left < 5 || condemned.LeftBytes < 5*mib {
+		t.Errorf("after it: %+v", condemned)
+	}
+	// What is condemned is not taken for stored, also after a restart.
+	s = open(t, b, options(c))
+	if _, counters := backup(t, s, "1", &image{data: one}, recovery.DiskOptions{}); counters.New != 5*mib {
+		t.Errorf("backup after condemning: %+v", counters)
+	}
+	_, grown := stat(t, b, "packs/")
+	c.advance(day)
+	swept := collect(t, s)
+	if swept.Packs != condemned.Left || swept.Bytes != condemned.LeftBytes || swept.Left != 0 {
+		t.Errorf("condemned %+v, swept %+v", condemned, swept)
+	}
+	if _, after := stat(t, b, "packs/"); grown-after != swept.Bytes || after > before+mib {
+		t.Errorf("%d bytes of packs became %d, then %d", before, grown, after)
+	}
+	wantRestored(t, s, "2", two)
+	wantRestored(t, open(t, b, options(c)), "1", one)
+}
+
+// On a store that nobody else reads, space is given back at once.
+func TestCollectWithoutGrace(t *testing.T) {
+	b, c := newBucket(t), newClock()
+	s := create(t, b, options(c))
+	data := noise(2, 3*mib)
+	backup(t, s, "1", &image{data: noise(1, 5*mib)}, recovery.DiskOptions{})
+	backup(t, s, "2", &image{data: data}, recovery.DiskOptions{})
+	if err := s.Delete(t.Context(), "1"); err != nil {
+		t.Fatal(err)
+	}
+	_, before := stat(t, b, "packs/")
+	got, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true})
+	if err != nil || got.Points != 1 || got.Packs < 5 || got.Bytes < 5*mib || got.Left != 0 {
+		t.Errorf("%+v, %v", got, err)
 	}
 	if _, after := stat(t, b, "packs/"); before-after != got.Bytes {
 		t.Errorf("packs shrank by %d bytes, not %d", before-after, got.Bytes)
 	}
-	wantRestored(t, s, "2", two)
-	// What was collected is not taken for stored.
-	if _, counters := backup(t, s, "1", &image{data: one}, recovery.DiskOptions{}); counters.New != 5*mib {
-		t.Errorf("backup after collecting: %+v", counters)
+	wantRestored(t, s, "2", data)
+}
+
+// collect collects with the store's grace.
+func collect(t testing.TB, s *recovery.Store) recovery.Collected {
+	t.Helper()
+	got, err := s.Collect(t.Context(), recovery.CollectOptions{})
+	if err != nil || len(got.Damage) > 0 {
+		t.Fatalf("collect: %+v, %v", got, err)
 	}
-	wantRestored(t, open(t, b, options(c)), "1", one)
+	return got
+}
+
+// collectAll collects until nothing is left to be done.
+func collectAll(t testing.TB, s *recovery.Store, c *clock) {
+	t.Helper()
+	for range 3 {
+		c.advance(2 * day)
+		collect(t, s)
+	}
 }
 
 func TestCollectSparesUnfinishedWork(t *testing.T) {
@@ -69,31 +116,29 @@ func TestCollectSparesUnfinishedWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.advance(3 * day)
-	if got, err := s.Collect(t.Context()); err != nil || got.Packs != 0 {
-		t.Errorf("while the writer is open: %+v, %v", got, err)
+	if got := collect(t, s); got.Left != 0 {
+		t.Errorf("while the writer is open: %+v", got)
 	}
 	w.Abort()
-	if got, err := s.Collect(t.Context()); err != nil || got.Packs < 4 {
-		t.Errorf("after its end: %+v, %v", got, err)
+	if got := collect(t, s); got.Left < 4 {
+		t.Errorf("after its end: %+v", got)
 	}
 	// Killed instead of aborted, it is spared for a day.
 	w, err = s.Begin(t.Context(), "1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.WriteDisk(t.Context(), "os", &image{data: data}, recovery.DiskOptions{}); err != nil {
-		t.Fatal(err)
+	if got, err := w.WriteDisk(t.Context(), "os", &image{data: data}, recovery.DiskOptions{}); err != nil || got.New != 4*mib {
+		t.Fatalf("%+v, %v", got, err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, b, options(c))
-	if got, err := s.Collect(t.Context()); err != nil || got.Packs != 0 {
-		t.Errorf("young packs: %+v, %v", got, err)
-	}
+	before := collect(t, s).Left
 	c.advance(2 * day)
-	if got, err := s.Collect(t.Context()); err != nil || got.Packs < 4 {
-		t.Errorf("old packs: %+v, %v", got, err)
+	if got := collect(t, s); got.Packs != before || got.Left < 4 {
+		t.Errorf("old packs: %+v, condemned before: %d", got, before)
 	}
 }
 
@@ -149,7 +194,7 @@ func TestCollectAgainstDedupInFlight(t *testing.T) {
 						commit()
 					}
 				}
-				if _, err := s.Collect(t.Context()); err != nil {
+				if _, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true}); err != nil {
 					t.Fatal(err)
 				}
 				if commits == "after" {
@@ -186,7 +231,8 @@ func TestParentThatIsDeleted(t *testing.T) {
 		}
 	}
 	c.advance(3 * day)
-	if _, err := s.Collect(t.Context()); err != nil {
+	collect(t, s)
+	if _, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Commit(t.Context(), nil); err != nil {
@@ -203,28 +249,49 @@ func TestParentThatIsDeleted(t *testing.T) {
 	wantRestored(t, s, "4", next)
 }
 
-func TestCollectRefusesWhenAPointIsDamaged(t *testing.T) {
+// A point that can't be read spares what existed when that was noticed, and nothing more.
+func TestCollectSparesWhatDamagedPointsMayNeed(t *testing.T) {
 	c := newClock()
 	b := objectstest.NewMemory()
 	s := create(t, b, options(c))
-	backup(t, s, "1", &image{data: noise(1, mib)}, recovery.DiskOptions{})
+	one, three := noise(1, mib), noise(3, mib)
+	backup(t, s, "1", &image{data: one}, recovery.DiskOptions{})
 	backup(t, s, "2", &image{data: noise(2, mib)}, recovery.DiskOptions{})
 	if err := s.Delete(t.Context(), "2"); err != nil {
 		t.Fatal(err)
 	}
 	c.advance(3 * day)
-	for o, err := range b.List(t.Context(), "points/") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Replace(o.Name, []byte("rubbish"))
+	var point string
+	var content []byte
+	for o := range b.List(t.Context(), "points/") {
+		point, content = o.Name, contentOf(t, b, o.Name)
 	}
-	n, _ := stat(t, b, "packs/")
-	if got, err := s.Collect(t.Context()); err == nil || got.Packs != 0 {
+	b.Replace(point, []byte("rubbish"))
+	got, err := s.Collect(t.Context(), recovery.CollectOptions{})
+	if err != nil || got.Left != 0 || len(got.Damage) != 1 || got.Damage[0].Object != point {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if after, _ := stat(t, b, "packs/"); after != n {
-		t.Errorf("%d packs became %d", n, after)
+	// What comes later is collected as ever.
+	c.advance(time.Minute)
+	backup(t, s, "3", &image{data: three}, recovery.DiskOptions{})
+	backup(t, s, "4", &image{data: noise(4, mib)}, recovery.DiskOptions{})
+	if err := s.Delete(t.Context(), "4"); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(3 * day)
+	s = open(t, b, options(c))
+	got, err = s.Collect(t.Context(), recovery.CollectOptions{})
+	if err != nil || got.Left == 0 || got.LeftBytes > 2*mib || len(got.Damage) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// Once the point is whole again, or gone, there is nothing to spare.
+	b.Replace(point, content)
+	wantRestored(t, s, "1", one)
+	collectAll(t, s, c)
+	wantRestored(t, s, "1", one)
+	wantRestored(t, s, "3", three)
+	if n, bytes := stat(t, b, "packs/"); bytes > 2*mib+300*kib {
+		t.Errorf("%d packs of %d bytes are left", n, bytes)
 	}
 }
 
@@ -266,7 +333,7 @@ func TestConcurrently(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := s.Collect(t.Context()); err != nil {
+			if _, err := s.Collect(t.Context(), recovery.CollectOptions{}); err != nil {
 				t.Error(err)
 				return
 			}

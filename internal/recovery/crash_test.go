@@ -46,7 +46,7 @@ func story(b objects.Bucket, c *clock, first, second, third []byte) (committed, 
 	}
 	c.advance(48 * time.Hour)
 	if err == nil {
-		_, err = s.Collect(context.Background())
+		_, err = s.Collect(context.Background(), recovery.CollectOptions{})
 	}
 	step("third", third, recovery.DiskOptions{Parent: parent("second")})
 	if err == nil {
@@ -120,10 +120,7 @@ func afterCrash(t *testing.T, when string, b objects.Bucket, c *clock, contents 
 			backup(t, s, id, &image{data: contents[id]}, recovery.DiskOptions{})
 		}
 	}
-	c.advance(48 * time.Hour)
-	if _, err := s.Collect(t.Context()); err != nil {
-		t.Fatalf("%s: %v", when, err)
-	}
+	collectAll(t, s, c)
 	for _, id := range []string{"second", "third"} {
 		wantRestored(t, s, id, contents[id])
 	}

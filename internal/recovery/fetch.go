@@ -107,20 +107,7 @@ func (s *Store) locate(ctx context.Context, ref manifest.Ref, kind chunk.Kind) (
 	if err == nil {
 		err = fmt.Errorf("%s: no chunk %s in slot %d: %w", ref.Pack.Name(), ref.ID, ref.Slot, chunk.ErrDamaged)
 	}
-	if err := s.loadIndex(ctx); err != nil {
-		return nil, 0, err
-	}
-	s.mu.Lock()
-	found, ok := s.index.Find(ref.ID)
-	s.mu.Unlock()
-	if !ok || found.Pack == ref.Pack {
-		return nil, 0, err
-	}
-	p, otherErr := s.openPack(ctx, found.Pack)
-	if otherErr != nil || !p.holds(manifest.Ref{ID: ref.ID, Slot: found.Slot}, kind) {
-		return nil, 0, err
-	}
-	return p, found.Slot, nil
+	return s.relocate(ctx, ref, kind, err)
 }
 
 func (p *openPack) holds(ref manifest.Ref, kind chunk.Kind) bool {
@@ -133,19 +120,18 @@ func (s *Store) read(ctx context.Context, ref manifest.Ref, kind chunk.Kind) ([]
 	if err != nil {
 		return nil, err
 	}
-	e := p.Entries[slot]
-	sealed := make([]byte, e.Length)
-	if err := readRange(ctx, s.bucket, p.id.Name(), int64(e.Offset), sealed); err != nil {
-		return nil, err
-	}
-	plain, err := s.codec.Open(make([]byte, 0, e.Plain), sealed, p.box, p.place(slot), e.Info)
+	plain, err := s.readAt(ctx, p, slot)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", p.id.Name(), err)
+		return s.readElsewhere(ctx, manifest.Ref{ID: ref.ID, Pack: p.id, Slot: slot}, kind, err)
 	}
 	return plain, nil
 }
 
 func (p *openPack) place(slot uint32) chunk.Place { return chunk.Place{Pack: p.id, Slot: slot} }
+
+func (p *openPack) ref(slot uint32) manifest.Ref {
+	return manifest.Ref{ID: p.Entries[slot].ID, Pack: p.id, Slot: slot}
+}
 
 // node returns a node of a manifest. It is shared and must not be changed.
 func (s *Store) node(ctx context.Context, ref manifest.Ref, level int) (*manifest.Node, error) {

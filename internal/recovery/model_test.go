@@ -133,7 +133,7 @@ func (m *model) delete(t *rapid.T) {
 
 func (m *model) collect(t *rapid.T) {
 	m.clock.advance(time.Duration(rapid.IntRange(0, 30).Draw(t, "hours")) * time.Hour)
-	if _, err := m.store.Collect(context.Background()); err != nil {
+	if _, err := m.store.Collect(context.Background(), recovery.CollectOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }

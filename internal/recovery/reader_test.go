@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -25,6 +26,8 @@ type reader struct {
 	dir string
 	id  []byte
 	prk []byte
+
+	places map[string]readerRef // where each chunk is, by id; only made when it is needed
 }
 
 func openReader(dir string, master []byte) (*reader, error) {
@@ -134,7 +137,9 @@ func (r *reader) point(id string) (p readerPoint, err error) {
 // record reads the chunk in a slot of a pack, and everything about the pack that can be checked.
 func (r *reader) record(ref readerRef, kind byte) ([]byte, error) {
 	b, err := os.ReadFile(filepath.Join(r.dir, "packs", ref.Pack[:2], ref.Pack))
-	if err != nil {
+	if errors.Is(err, os.ErrNotExist) {
+		return r.moved(ref, kind)
+	} else if err != nil {
 		return nil, err
 	}
 	packID, err := hex.DecodeString(ref.Pack)
@@ -198,6 +203,51 @@ func (r *reader) record(ref readerRef, kind byte) ([]byte, error) {
 		return nil, fmt.Errorf("slot %d of pack %s: wrong content", ref.Slot, ref.Pack)
 	}
 	return plain, nil
+}
+
+// moved reads a chunk whose pack is gone: its id is in the footer of another.
+func (r *reader) moved(ref readerRef, kind byte) ([]byte, error) {
+	if r.places == nil {
+		if err := r.index(); err != nil {
+			return nil, err
+		}
+	}
+	at, ok := r.places[ref.ID]
+	if !ok {
+		return nil, fmt.Errorf("chunk %s is nowhere", ref.ID)
+	}
+	return r.record(at, kind)
+}
+
+// index reads the footers of all packs.
+func (r *reader) index() error {
+	r.places = map[string]readerRef{}
+	files, err := filepath.Glob(filepath.Join(r.dir, "packs", "*", "*"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		name := filepath.Base(file)
+		packID, err := hex.DecodeString(name)
+		if err != nil {
+			return err
+		}
+		off := binary.BigEndian.Uint64(b[len(b)-40:])
+		end := off + uint64(binary.BigEndian.Uint32(b[len(b)-32:]))
+		footer, err := r.subkey("footers", packID).Open(nil, make([]byte, 12), b[off:end], binary.BigEndian.AppendUint64(bytes.Clone(packID), off))
+		if err != nil {
+			return fmt.Errorf("footer: %w", err)
+		}
+		for slot := 0; 8+32*slot < len(footer); slot++ {
+			id := hex.EncodeToString(footer[8+32*slot:][:16])
+			r.places[id] = readerRef{ID: id, Pack: name, Slot: uint32(slot)}
+		}
+	}
+	return nil
 }
 
 func (r *reader) attachment(p readerPoint, name string) ([]byte, error) {

@@ -15,6 +15,8 @@
 //   - Objects are written once. A point is put last, after all it needs is durable; its appearance is the
 //     commit. A process that dies at any instant leaves complete packs that no point needs, which
 //     the next attempt finds and uses again, or which Collect removes.
+//   - Collect takes no lock that anybody waits for. It marks what is needed, condemns what is not, and
+//     removes only what was condemned before and is still not needed.
 //   - Every byte is authenticated before it is returned, or there is a DamageError that names the place.
 //   - Memory is bounded by constants, but for the index of known chunks (package index).
 //   - The store does not know what it keeps: whose disks they are and what keys they need is the
@@ -47,6 +49,8 @@ var (
 	ErrWrongKey = errors.New("the key does not fit the recovery store")
 	// ErrNoPoint means that there is no such recovery point.
 	ErrNoPoint = errors.New("no such recovery point")
+	// ErrNotOwner means that this process may only read the store.
+	ErrNotOwner = errors.New("the recovery store is open to be read only")
 	// ErrPointExists means that the recovery point's id is taken.
 	ErrPointExists = errors.New("recovery point exists already")
 )
@@ -87,9 +91,14 @@ type Options struct {
 
 	// PackSize is the size at which a pack is full; 0 means 64 MiB.
 	PackSize int64
-	// Grace is how long Collect spares what is not needed: packs that a backup left unfinished, and
-	// deleted points; 0 means 24 hours.
+	// Grace is how long Collect spares what is not needed: packs that a backup left unfinished, deleted
+	// points, and condemned packs; 0 means 24 hours.
 	Grace time.Duration
+	// Reserve is how much room is kept, so that points can be deleted and collected on a full disk; 0 means
+	// 16 MiB, less than 0 none, as for a bucket that is never full.
+	Reserve int64
+	// ReadOnly opens the store to be read, however many others do, and whoever owns it.
+	ReadOnly bool
 }
 
 // Extent is a range of a disk.

@@ -197,6 +197,9 @@ func (b *restoreBuffers) run(ctx context.Context, pl *plan, slots []uint32, one 
 	err := b.r.s.readRun(ctx, pl.pack, slots, one, b.sealed, b.plain, func(i int, plain []byte, err error) error {
 		index := pl.wanted[i].index
 		if err != nil {
+			plain, err = b.r.s.readElsewhere(ctx, pl.pack.ref(slots[i]), chunk.Data, err)
+		}
+		if err != nil {
 			return d.damage(index*d.info.ChunkSize, d.chunkLen(index), manifest.Ref{Pack: pl.pack.id}, err)
 		}
 		if len(b.out) > 0 && (index != b.next || len(b.out)+len(plain) > cap(b.out)) {

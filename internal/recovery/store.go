@@ -56,11 +56,15 @@ type Store struct {
 	pins    map[pack.ID]int   // packs that open writers count on
 	touched map[pack.ID]bool  // while Collect runs: packs that were pinned at any time since its start
 	held    map[*Disk]int     // disks that are being read, or are parents of what is being written
+	late    []*Disk           // while Collect runs: those that were held since it looked
+	missed  map[pack.ID]bool  // packs that were found gone
 	closed  bool
 
 	condemned map[pack.ID]bool // packs that Collect has decided to remove: they are never used again
 
 	collecting sync.Mutex
+	reserve    sync.Mutex
+	looking    sync.Mutex
 }
 
 type storeID [16]byte
@@ -134,14 +138,43 @@ func Open(ctx context.Context, b objects.Bucket, o Options) (*Store, error) {
 	if o.Grace <= 0 {
 		o.Grace = defaultGrace
 	}
-	return &Store{
+	if o.Reserve == 0 {
+		o.Reserve = defaultReserve
+	}
+	s := &Store{
 		bucket: b, opts: o, header: h, keys: k, codec: codec, random: lockedReader{r: o.random()},
 		packs:  newCache[pack.ID, *openPack](8 << 20),
 		nodes:  newCache[manifest.Ref, *manifest.Node](64),
 		chunks: newCache[manifest.Ref, []byte](8 << 20),
 		index:  index.New(), sizes: map[pack.ID]int64{}, writers: map[*Writer]bool{},
-		pins: map[pack.ID]int{}, held: map[*Disk]int{}, condemned: map[pack.ID]bool{},
-	}, nil
+		pins: map[pack.ID]int{}, held: map[*Disk]int{}, missed: map[pack.ID]bool{}, condemned: map[pack.ID]bool{},
+	}
+	if err := s.remember(ctx); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("open recovery store: %w", err)
+	}
+	return s, nil
+}
+
+// remember learns which packs are condemned, before any chunk is looked for.
+func (s *Store) remember(ctx context.Context) error {
+	j, err := s.readJournal(ctx)
+	if err != nil {
+		return err
+	}
+	s.condemnAll(j)
+	return nil
+}
+
+// readOnly tells whether the store was opened to be read.
+func (s *Store) readOnly() bool { return s.opts.ReadOnly }
+
+// mayWrite returns an error unless this process may change the store.
+func (s *Store) mayWrite(context.Context) error {
+	if s.readOnly() {
+		return ErrNotOwner
+	}
+	return nil
 }
 
 func parseHeader(content []byte) (header, error) {
@@ -199,10 +232,15 @@ type lockedReader struct {
 }
 
 func (l *lockedReader) fill(p []byte) error {
+	_, err := io.ReadFull(l, p)
+	return err
+}
+
+// Read implements io.Reader.
+func (l *lockedReader) Read(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, err := io.ReadFull(l.r, p)
-	return err
+	return l.r.Read(p)
 }
 
 // readAll reads a whole object of at most limit bytes.

@@ -51,7 +51,7 @@ func (c *clock) advance(d time.Duration) {
 func testKey() secret.Bytes { return secret.New(bytes.Repeat([]byte{7}, 32)) }
 
 func options(c *clock) recovery.Options {
-	return recovery.Options{Key: testKey(), Now: c.Now, PackSize: 1 * mib}
+	return recovery.Options{Key: testKey(), Now: c.Now, PackSize: 1 * mib, Reserve: -1}
 }
 
 // newBucket makes a folder bucket that ends with the test.

@@ -64,6 +64,12 @@ func (s *Store) Begin(ctx context.Context, pointID string) (*Writer, error) {
 	if !validPointID(pointID) {
 		return nil, fmt.Errorf("begin recovery point %q: want 1 to 64 of A-Z a-z 0-9 . _ -", pointID)
 	}
+	if err := s.mayWrite(ctx); err != nil {
+		return nil, fmt.Errorf("begin recovery point %q: %w", pointID, err)
+	}
+	if err := s.keepReserve(ctx); err != nil {
+		return nil, fmt.Errorf("begin recovery point %q: %w", pointID, err)
+	}
 	label := s.keys.label(pointID)
 	r, err := s.bucket.Get(ctx, pointPrefix+label, 0, 0)
 	if err == nil {
@@ -287,7 +293,12 @@ func (s *Store) pin(w *Writer, id pack.ID) {
 }
 
 // hold keeps a disk for somebody who reads it; release ends that. s.mu is held.
-func (s *Store) hold(d *Disk) { s.held[d]++ }
+func (s *Store) hold(d *Disk) {
+	s.held[d]++
+	if s.touched != nil {
+		s.late = append(s.late, d)
+	}
+}
 
 func (s *Store) release(d *Disk) {
 	if s.held[d]--; s.held[d] == 0 {
