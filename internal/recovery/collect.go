@@ -52,11 +52,14 @@ type Collected struct {
 // Points may be written, read, checked and deleted meanwhile. A pack that is younger than the grace period
 // is left alone, too: it may be what a backup left that was killed and will be tried again.
 func (s *Store) Collect(ctx context.Context, o CollectOptions) (Collected, error) {
-	if err := s.mayWrite(ctx); err != nil {
-		return Collected{}, fmt.Errorf("collect: %w", err)
-	}
 	s.collecting.Lock()
 	defer s.collecting.Unlock()
+	if err := s.owns(ctx); err != nil {
+		return Collected{}, fmt.Errorf("collect: %w", err)
+	}
+	if s.lease != nil && s.lease.contested && o.NoGrace {
+		o.NoGrace, o.Grace = false, s.opts.Lease // a commit of the former owner may still arrive
+	}
 	c := &collection{s: s, o: o, limit: s.opts.Now().Add(-s.grace(o))}
 	if c.o.MinDead == 0 {
 		c.o.MinDead = defaultMinDead
@@ -272,10 +275,16 @@ func (c *collection) settle(ctx context.Context) error {
 	if err := c.journal.save(ctx, c); err != nil {
 		return err
 	}
+	if err := c.s.owns(ctx); err != nil {
+		return err
+	}
 	removed := map[pack.ID]bool{}
 	for _, at := range c.journal.Condemned {
 		if time.UnixMicro(at.At).After(c.limit) && !c.o.NoGrace {
 			continue
+		}
+		if err := c.s.mayWrite(); err != nil {
+			return err
 		}
 		if err := c.s.bucket.Delete(ctx, at.Pack.Name()); err != nil {
 			return err

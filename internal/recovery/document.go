@@ -26,6 +26,9 @@ func (s *Store) PutDocument(ctx context.Context, name string, data []byte) error
 	if !validDocumentName(name) || len(data) > maxDocument {
 		return fmt.Errorf("put document %q of %d bytes: want a name of a-z 0-9 . _ - and at most %d bytes", name, len(data), maxDocument)
 	}
+	if err := s.owns(ctx); err != nil {
+		return fmt.Errorf("put document %q: %w", name, err)
+	}
 	versions, err := documentVersions(ctx, s.bucket, name)
 	if err != nil {
 		return fmt.Errorf("put document %q: %w", name, err)

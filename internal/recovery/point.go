@@ -19,6 +19,7 @@ type Point struct {
 	ID     string
 	Time   time.Time // of the commit
 	Labels map[string]string
+	Epoch  uint64 // of the owner that has written it; 0 if there was none
 
 	store    *Store
 	label    string // its object is points/label
@@ -78,7 +79,7 @@ func (s *Store) readPoint(ctx context.Context, name, label string) (*Point, erro
 		return nil, fmt.Errorf("read recovery point: %w", err)
 	}
 	return &Point{
-		ID: m.ID, Time: time.UnixMicro(m.Created).UTC(), Labels: maps.Clone(m.Labels),
+		ID: m.ID, Time: time.UnixMicro(m.Created).UTC(), Labels: maps.Clone(m.Labels), Epoch: m.Epoch,
 		store: s, label: label, manifest: m,
 	}, nil
 }
@@ -106,8 +107,13 @@ func (s *Store) openPoint(ctx context.Context, name, label string) (*manifest.Po
 	return m, nil
 }
 
-// putPoint stores a point. It is the commit.
+// putPoint stores a point. It is the commit. Whoever has lost the store to another owner is refused, even
+// if that comes about while the point is put.
 func (s *Store) putPoint(ctx context.Context, m *manifest.Point) error {
+	if err := s.owns(ctx); err != nil {
+		return err
+	}
+	m.Epoch = s.Epoch()
 	salt := make([]byte, manifest.SaltSize)
 	if err := s.random.fill(salt); err != nil {
 		return err
@@ -124,8 +130,13 @@ func (s *Store) putPoint(ctx context.Context, m *manifest.Point) error {
 	err = s.bucket.Put(ctx, pointPrefix+label, int64(len(stored)), bytes.NewReader(stored))
 	if errors.Is(err, objects.ErrExists) {
 		return ErrPointExists
+	} else if err != nil {
+		return err
 	}
-	return err
+	if err := s.owns(ctx); err != nil {
+		return errors.Join(err, s.bucket.Delete(context.WithoutCancel(ctx), pointPrefix+label))
+	}
+	return nil
 }
 
 // Disks describes the point's disks, in the order in which they were written.

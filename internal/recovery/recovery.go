@@ -23,7 +23,7 @@
 //     business of the caller.
 //
 // The layout on disk is described in docs/format.md. One process at a time may write to a store or
-// collect; within it, everything may run at the same time.
+// collect: its owner (lease.go). Others may read. Within the owner everything may run at the same time.
 package recovery
 
 import (
@@ -97,6 +97,11 @@ type Options struct {
 	// Reserve is how much room is kept, so that points can be deleted and collected on a full disk; 0 means
 	// 16 MiB, less than 0 none, as for a bucket that is never full.
 	Reserve int64
+	// Owner makes this process, by this name, the one owner of the store: another that wants to be gets an
+	// OwnedError, or waits until this one has ended or has given no sign of life for the time of the lease.
+	// Without a name the caller sees to it that nobody else writes; that is refused while there is an owner.
+	Owner string
+	Lease time.Duration // 0 means 30 seconds
 	// ReadOnly opens the store to be read, however many others do, and whoever owns it.
 	ReadOnly bool
 }

@@ -43,6 +43,7 @@ type Store struct {
 	keys   *keys
 	codec  *chunk.Codec
 	random lockedReader
+	lease  *lease // nil if the store was opened without
 
 	packs  *cache[pack.ID, *openPack]
 	nodes  *cache[manifest.Ref, *manifest.Node]
@@ -138,6 +139,9 @@ func Open(ctx context.Context, b objects.Bucket, o Options) (*Store, error) {
 	if o.Grace <= 0 {
 		o.Grace = defaultGrace
 	}
+	if o.Lease <= 0 {
+		o.Lease = defaultLease
+	}
 	if o.Reserve == 0 {
 		o.Reserve = defaultReserve
 	}
@@ -148,6 +152,10 @@ func Open(ctx context.Context, b objects.Bucket, o Options) (*Store, error) {
 		chunks: newCache[manifest.Ref, []byte](8 << 20),
 		index:  index.New(), sizes: map[pack.ID]int64{}, writers: map[*Writer]bool{},
 		pins: map[pack.ID]int{}, held: map[*Disk]int{}, missed: map[pack.ID]bool{}, condemned: map[pack.ID]bool{},
+	}
+	if err := s.own(ctx); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("open recovery store: %w", err)
 	}
 	if err := s.remember(ctx); err != nil {
 		_ = s.Close()
@@ -163,17 +171,6 @@ func (s *Store) remember(ctx context.Context) error {
 		return err
 	}
 	s.condemnAll(j)
-	return nil
-}
-
-// readOnly tells whether the store was opened to be read.
-func (s *Store) readOnly() bool { return s.opts.ReadOnly }
-
-// mayWrite returns an error unless this process may change the store.
-func (s *Store) mayWrite(context.Context) error {
-	if s.readOnly() {
-		return ErrNotOwner
-	}
 	return nil
 }
 
@@ -197,7 +194,7 @@ func parseHeader(content []byte) (header, error) {
 // ID returns the store's id.
 func (s *Store) ID() string { return s.header.ID }
 
-// Close aborts the writers that are open and forgets the keys. The store must not be used afterwards.
+// Close aborts the writers that are open, ends the ownership and forgets the keys. The store must not be used afterwards.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -213,10 +210,19 @@ func (s *Store) Close() error {
 	for _, w := range open {
 		w.Abort()
 	}
+	var err error
+	if s.lease != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+		defer cancel()
+		err = s.lease.release(ctx)
+	}
 	s.codec.Close()
 	s.keys.wipe()
-	return nil
+	return err
 }
+
+// releaseTimeout bounds how long Close waits for a bucket that does not answer.
+const releaseTimeout = 10 * time.Second
 
 func (o Options) random() io.Reader {
 	if o.Rand == nil {

@@ -18,7 +18,7 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	if !validPointID(id) {
 		return fmt.Errorf("delete recovery point %q: %w", id, ErrNoPoint)
 	}
-	if err := s.mayWrite(ctx); err != nil {
+	if err := s.owns(ctx); err != nil {
 		return fmt.Errorf("delete recovery point %q: %w", id, err)
 	}
 	label := s.keys.label(id)

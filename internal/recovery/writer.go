@@ -64,7 +64,7 @@ func (s *Store) Begin(ctx context.Context, pointID string) (*Writer, error) {
 	if !validPointID(pointID) {
 		return nil, fmt.Errorf("begin recovery point %q: want 1 to 64 of A-Z a-z 0-9 . _ -", pointID)
 	}
-	if err := s.mayWrite(ctx); err != nil {
+	if err := s.mayWrite(); err != nil {
 		return nil, fmt.Errorf("begin recovery point %q: %w", pointID, err)
 	}
 	if err := s.keepReserve(ctx); err != nil {
@@ -160,7 +160,7 @@ func (w *Writer) Commit(ctx context.Context, labels map[string]string) (*Point, 
 	_ = w.fail(errors.New("recovery point is committed"))
 	w.close()
 	return &Point{
-		ID: m.ID, Time: microTime(m.Created), Labels: maps.Clone(labels),
+		ID: m.ID, Time: microTime(m.Created), Labels: maps.Clone(labels), Epoch: m.Epoch,
 		store: w.store, label: w.label, manifest: m,
 	}, nil
 }

@@ -40,6 +40,7 @@ type Point struct {
 	ID          string            `json:"id"`
 	Created     int64             `json:"created"` // Unix microseconds
 	Labels      map[string]string `json:"labels"`
+	Epoch       uint64            `json:"epoch,omitempty"` // of the owner that has written it
 	Disks       []Disk            `json:"disks"`
 	Attachments []Attachment      `json:"attachments"`
 }
