@@ -4,6 +4,7 @@ GO       ?= go
 BIN      := bin
 DISKS    := cryptsetup-bin qemu-utils e2fsprogs
 SERVERS  := postgresql
+PEERS    := restic borgbackup
 
 .PHONY: help
 help: ## show this help
@@ -27,7 +28,7 @@ check: format vet lint ## format, vet and lint
 
 .PHONY: format
 format: ## fail if a file is not gofmt-ed
-	@unformatted=$$(gofmt -l cmd demo internal); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l bench cmd demo internal); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 
 .PHONY: vet
 vet:
@@ -50,6 +51,15 @@ race: ## all tests with the race detector
 .PHONY: fuzz
 fuzz: ## fuzz every parser of outside bytes for FUZZTIME each (default 30s)
 	@scripts/fuzz $(or $(FUZZTIME),30s)
+
+.PHONY: crash
+crash: ## kill the real binary at random in backup, deletion and collection, KILLS times (default 500)
+	KLUIS_KILLS=$(or $(KILLS),500) $(GO) test -run TestStoreKilledAtRandom -timeout 2h -v ./cmd/kluis
+
+.PHONY: bench
+bench: build ## measure the store beside cp, restic and borg; writes docs/performance.md (twenty minutes, 30 GiB)
+	@scripts/install $(DISKS) $(PEERS)
+	$(GO) run ./bench -kluis $(BIN)/kluis -write docs/performance.md
 
 .PHONY: clean
 clean: ## remove what was built

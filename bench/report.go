@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"time"
+)
+
+// report is the table, with the machine and the day.
+func (b *bench) report() string {
+	var w strings.Builder
+	p := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
+	p("# Performance")
+	p("")
+	p("Measured by `make bench` on %s: %d processors (%s), %s of memory, Linux %s, %s.", time.Now().Format("2 January 2006"), runtime.NumCPU(), processor(), memoryOf(), kernel(), runtime.Version())
+	p("Peers: %s; %s. Images of %s. Each figure is the median of %d runs of the whole process, side by side in one run.", version("restic", "version"), version("borg", "--version"), amount(b.size), b.rounds)
+	if b.cold {
+		p("Before each step the page cache was emptied and the step's input read into it.")
+	} else {
+		p("The page cache could not be emptied before each step (that needs root), so the figures vary more than they should.")
+	}
+	p("Image A is 60%% ciphertext and 40%% holes; image B is an ext4 file system half full of programs, libraries and documentation.")
+	p("")
+	p("| what | beside | ratio | goal | | figures |")
+	p("|---|---|---|---|---|---|")
+	reached := 0
+	for _, r := range b.rows {
+		sign, mark := "≤", "not reached"
+		if r.atLeast {
+			sign = "≥"
+		}
+		if r.reached() {
+			mark = "reached"
+			reached++
+		}
+		p("| %s | %s | %.2f | %s %g | %s | %s |", r.what, r.against, r.ratio, sign, r.limit, mark, r.figures)
+	}
+	p("")
+	p("%d of %d goals reached.", reached, len(b.rows))
+	return w.String()
+}
+
+// amount is a number of bytes for people.
+func amount(n int64) string {
+	switch {
+	case n >= 1<<40:
+		return fmt.Sprintf("%.1f TiB", float64(n)/(1<<40))
+	case n >= 1<<30:
+		return fmt.Sprintf("%.2f GiB", float64(n)/(1<<30))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}
+
+func version(command ...string) string {
+	out, err := exec.Command(command[0], command[1:]...).Output()
+	if err != nil {
+		return command[0]
+	}
+	words := strings.Fields(string(out))
+	return strings.Join(words[:min(2, len(words))], " ")
+}
+
+// lineOf returns the value of the first line of a file of /proc that begins with key.
+func lineOf(path, key string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "unknown"
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == key {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown"
+}
+
+func processor() string { return lineOf("/proc/cpuinfo", "model name") }
+
+func memoryOf() string {
+	var kib int64
+	if _, err := fmt.Sscan(lineOf("/proc/meminfo", "MemTotal"), &kib); err != nil {
+		return "an unknown amount"
+	}
+	return amount(kib << 10)
+}
+
+func kernel() string {
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(text))
+}
