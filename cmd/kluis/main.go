@@ -12,16 +12,19 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"kluis/internal/cli"
+	"kluis/internal/cli/store"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(cli.Execute(ctx, cli.New(serveCommand()), os.Args[1:]))
+	root := cli.New(serveCommand(), store.Command(store.Options{Now: time.Now}))
+	os.Exit(cli.Execute(ctx, root, os.Args[1:]))
 }
 
 func serveCommand() *cobra.Command {
