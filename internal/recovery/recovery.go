@@ -77,6 +77,17 @@ func (e *DamageError) Error() string {
 
 func (e *DamageError) Unwrap() error { return e.Err }
 
+// UnreportedError means that a disk has changed where its changed extents say that it has not. What they say
+// can't be trusted: the disk has to be read as a whole.
+type UnreportedError struct {
+	Disk           string
+	Offset, Length int64 // of the chunk
+}
+
+func (e *UnreportedError) Error() string {
+	return fmt.Sprintf("disk %s has changed at offset %d (%d bytes), and its changed extents leave that out", e.Disk, e.Offset, e.Length)
+}
+
 // isDamage tells an object that is gone or wrong from one that can't be reached now.
 func isDamage(err error) bool {
 	return errors.Is(err, chunk.ErrDamaged) || errors.Is(err, objects.ErrNotExist) ||
@@ -136,7 +147,15 @@ type DiskOptions struct {
 	Parent *Disk
 	// Changed means that the source's extents are what changed since Parent, which must then have the
 	// same size.
-	Changed  bool
+	Changed bool
+	// Audit is how many bytes to read beyond the changed extents, at random, to see whether they leave
+	// something out. If so, the error is an UnreportedError.
+	Audit int64
+	// ChunkSize is a power of two from 64 KiB to 1 MiB; 0 means that of the parent, or else the store's. A
+	// parent with chunks of another size saves nothing.
+	ChunkSize int64
+	// MaxRate bounds how many bytes a second are read from the source; 0 means no bound.
+	MaxRate  int64
 	Progress Progress
 }
 

@@ -185,10 +185,15 @@ func parseHeader(content []byte) (header, error) {
 	if _, err := hex.Decode(h.id[:], []byte(h.ID[:min(len(h.ID), 32)])); err != nil || len(h.ID) != 32 {
 		return header{}, fmt.Errorf("recovery store without an id: %w", chunk.ErrDamaged)
 	}
-	if h.ChunkSize < manifest.MinChunk || h.ChunkSize > chunk.MaxSize || bits.OnesCount64(uint64(h.ChunkSize)) != 1 {
+	if !validChunkSize(h.ChunkSize) {
 		return header{}, fmt.Errorf("recovery store with chunks of %d bytes: %w", h.ChunkSize, chunk.ErrDamaged)
 	}
 	return h, nil
+}
+
+// validChunkSize tells whether disks may have chunks of n bytes.
+func validChunkSize(n int64) bool {
+	return n >= manifest.MinChunk && n <= chunk.MaxSize && bits.OnesCount64(uint64(n)) == 1
 }
 
 // ID returns the store's id.

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"kluis/internal/objects"
 	"kluis/internal/recovery/chunk"
@@ -44,27 +45,53 @@ func (w *Writer) writeDisk(ctx context.Context, name string, src Source, o DiskO
 	if size < 0 || size > manifest.MaxDisk {
 		return manifest.Disk{}, fmt.Errorf("disk of %d bytes", size)
 	}
-	t := &transfer{
-		w: w, src: src, size: size, chunkSize: w.store.header.ChunkSize, changed: o.Changed,
-		progress: newReport(o.Progress, size), leaves: map[int64]branch{},
+	t := &transfer{w: w, src: src, size: size, changed: o.Changed, progress: newReport(o.Progress, size), leaves: map[int64]branch{}}
+	if o.MaxRate > 0 {
+		t.limit = rate.NewLimiter(rate.Limit(o.MaxRate), unitSize)
 	}
-	var err error
-	if t.parent, err = w.adopt(ctx, o.Parent); err != nil {
+	if err := t.setParent(ctx, o); err != nil {
 		return manifest.Disk{}, err
-	}
-	if t.parent != nil && t.parent.info.ChunkSize != t.chunkSize {
-		t.parent = nil
-	}
-	if o.Changed && t.parent == nil {
-		return manifest.Disk{}, fmt.Errorf("the changed extents have lost their parent: %w", ErrNoPoint)
-	}
-	if o.Changed && t.parent.info.Size != size {
-		return manifest.Disk{}, fmt.Errorf("disk has %d bytes and its parent %d: changed extents mean nothing", size, t.parent.info.Size)
 	}
 	if err := t.run(ctx); err != nil {
 		return manifest.Disk{}, err
 	}
-	return t.finish(ctx, name)
+	d, err := t.finish(ctx, name)
+	if err != nil || !o.Changed || o.Audit <= 0 {
+		return d, err
+	}
+	return t.audit(ctx, d, o.Audit)
+}
+
+// setParent chooses the size of the chunks, and the parent to compare with.
+func (t *transfer) setParent(ctx context.Context, o DiskOptions) (err error) {
+	t.chunkSize = o.ChunkSize
+	if t.chunkSize != 0 && !validChunkSize(t.chunkSize) {
+		return fmt.Errorf("chunks of %d bytes: want a power of two from %d to %d", t.chunkSize, manifest.MinChunk, chunk.MaxSize)
+	}
+	if t.parent, err = t.w.adopt(ctx, o.Parent); err != nil {
+		return err
+	}
+	switch {
+	case t.chunkSize == 0 && t.parent != nil:
+		t.chunkSize = t.parent.info.ChunkSize
+	case t.chunkSize == 0:
+		t.chunkSize = t.w.store.header.ChunkSize
+	}
+	if !o.Changed {
+		if t.parent != nil && t.parent.info.ChunkSize != t.chunkSize {
+			t.parent = nil
+		}
+		return nil
+	}
+	switch {
+	case t.parent == nil:
+		return fmt.Errorf("the changed extents have lost their parent: %w", ErrNoPoint)
+	case t.parent.info.Size != t.size:
+		return fmt.Errorf("disk has %d bytes and its parent %d: changed extents mean nothing", t.size, t.parent.info.Size)
+	case t.parent.info.ChunkSize != t.chunkSize:
+		return fmt.Errorf("chunks of %d bytes, and of %d in the parent: what did not change can't be taken from it", t.chunkSize, t.parent.info.ChunkSize)
+	}
+	return nil
 }
 
 // adopt keeps what the parent needs as long as the writer is open. It returns nil if the parent's point has
@@ -100,6 +127,7 @@ type transfer struct {
 	chunkSize int64
 	parent    *Disk
 	changed   bool
+	limit     *rate.Limiter // of what is read; nil means none
 	progress  *report
 
 	read, fresh, stored atomic.Int64
@@ -245,7 +273,7 @@ func (t *transfer) unit(ctx context.Context, u unit, buf []byte, data *batch) er
 		c := u.index*perUnit + int64(first)
 		off := c * t.chunkSize
 		piece := buf[:min(int64(count)*t.chunkSize, t.size-off)]
-		if err := t.readAt(piece, off); err != nil {
+		if err := t.readAt(ctx, piece, off); err != nil {
 			return err
 		}
 		for ; len(piece) > 0; c++ {
@@ -262,7 +290,13 @@ func (t *transfer) unit(ctx context.Context, u unit, buf []byte, data *batch) er
 	return t.release(u.leaf)
 }
 
-func (t *transfer) readAt(p []byte, off int64) error {
+// readAt reads from the source, no faster than is allowed. p is a unit at most.
+func (t *transfer) readAt(ctx context.Context, p []byte, off int64) error {
+	if t.limit != nil {
+		if err := t.limit.WaitN(ctx, len(p)); err != nil {
+			return err
+		}
+	}
 	n, err := t.src.ReadAt(p, off)
 	t.read.Add(int64(n))
 	if n == len(p) {

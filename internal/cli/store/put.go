@@ -16,6 +16,9 @@ import (
 // putFlags say how an image is put.
 type putFlags struct {
 	format, disk, point, parent, changed string
+
+	audit              float64
+	chunkSize, maxRate int64 // KiB, bytes a second
 }
 
 func putCommand(o Options) *cobra.Command {
@@ -38,6 +41,9 @@ extents are read: all else must be as it was in the parent, which --parent shoul
 	cmd.Flags().StringVar(&f.point, "point", "", "id of the new point (default: the time in microseconds)")
 	cmd.Flags().StringVar(&f.parent, "parent", "latest", "id of the point to compare with; 'latest' is the disk's newest, 'none' compares with nothing")
 	cmd.Flags().StringVar(&f.changed, "changed", "", `JSON file with what changed since the parent: [{"offset":N,"length":N},…]`)
+	cmd.Flags().Float64Var(&f.audit, "audit", 1.0/32, "share of what is listed to read beyond the list, at random, to see whether it leaves something out")
+	cmd.Flags().Int64Var(&f.chunkSize, "chunk-size", 0, "size of the disk's chunks in KiB: 64 to 1024, a power of two (default: that of the parent, or 64)")
+	cmd.Flags().Int64Var(&f.maxRate, "max-rate", 0, "read no more than this many bytes a second (default: no bound)")
 	cmd.RunE = c.run(func(args []string) error { return c.put(args[0], args[1], f) })
 	return cmd
 }
@@ -50,6 +56,7 @@ type stored struct {
 	Size    int64  `json:"size"`
 	Read    int64  `json:"read"`
 	Changed *int64 `json:"changed,omitempty"` // as the list says
+	Audited int64  `json:"audited,omitempty"` // of what was read
 	Zero    int64  `json:"zero"`
 	New     int64  `json:"new"`
 	Reused  int64  `json:"reused"`
@@ -63,6 +70,9 @@ func (c *call) put(dir, path string, f putFlags) (err error) {
 	start := c.now()
 	if f.changed != "" && f.parent == "none" {
 		return cli.UsageError(errors.New("--changed says what changed since a parent, and --parent none says that there is none"))
+	}
+	if f.audit < 0 || f.audit > 1 || f.chunkSize < 0 || f.maxRate < 0 {
+		return cli.UsageError(errors.New("--audit is a share from 0 to 1; --chunk-size and --max-rate are not negative"))
 	}
 	if f.point == "" {
 		f.point = strconv.FormatInt(start.UnixMicro(), 10)
@@ -83,12 +93,18 @@ func (c *call) put(dir, path string, f putFlags) (err error) {
 	}
 	progress, stop := c.watch("store " + f.disk)
 	defer stop()
-	counters, digest, err := c.write(s.Store, src, f, recovery.DiskOptions{Parent: parent, Changed: f.changed != "", Progress: progress})
-	if err != nil {
+	o := recovery.DiskOptions{Parent: parent, ChunkSize: f.chunkSize << 10, MaxRate: f.maxRate, Progress: progress}
+	if f.changed != "" {
+		o.Changed, o.Audit = true, int64(f.audit*float64(src.bytes()))
+	}
+	counters, digest, err := c.write(s.Store, src, f, o)
+	if _, lie := errors.AsType[*recovery.UnreportedError](err); lie {
+		return fmt.Errorf("%w; put the image again without --changed", err)
+	} else if err != nil {
 		return err
 	}
 	stop()
-	done := stored{Point: f.point, Disk: f.disk, Parent: parentID, Size: counters.Size, Read: counters.Read, Zero: counters.Zero,
+	done := stored{Point: f.point, Disk: f.disk, Parent: parentID, Size: counters.Size, Read: counters.Read, Audited: counters.Audited, Zero: counters.Zero,
 		New: counters.New, Reused: counters.Reused, Stored: counters.Stored, Digest: digest, Seconds: seconds(c.now().Sub(start))}
 	if f.changed != "" {
 		n := src.bytes()

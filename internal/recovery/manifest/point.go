@@ -67,6 +67,9 @@ type Attachment struct {
 type Counters struct {
 	Size   int64 `json:"size"`   // of the disk
 	Read   int64 `json:"read"`   // read from the source
+	// Audited is how much of Read was read only to see whether the changed extents leave something out.
+	Audited int64 `json:"audited,omitempty"`
+
 	Zero   int64 `json:"zero"`   // in holes, read or not
 	New    int64 `json:"new"`    // in chunks that the store did not have
 	Reused int64 `json:"reused"` // in chunks that the store had, read or not

@@ -1,0 +1,144 @@
+package recovery_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"kluis/internal/objects/objectstest"
+	"kluis/internal/recovery"
+)
+
+// Changed extents that leave out what has changed are found out by the audit, and the point is not made.
+func TestAuditFindsWhatExtentsLeaveOut(t *testing.T) {
+	for name, lie := range map[string]func(data []byte){
+		"in data":           func(data []byte) { copy(data, noise(9, 10*mib)) },
+		"data became zero":  func(data []byte) { clear(data[:20*mib]) },
+		"data where a hole": func(data []byte) { copy(data[40*mib:], noise(9, 50*mib)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBucket(t)
+			s := create(t, b, options(newClock()))
+			first := append(noise(1, 30*mib), make([]byte, 70*mib)...)
+			backup(t, s, "1", &image{data: first}, recovery.DiskOptions{})
+			second := bytes.Clone(first)
+			changed := change(second, 100, 350)
+			lie(second)
+			src := &image{data: second, extents: changed}
+			_, _, err := tryBackup(s, "2", src, recovery.DiskOptions{Parent: disk(t, s, "1"), Changed: true, Audit: 16 * mib})
+			var unreported *recovery.UnreportedError
+			if !errors.As(err, &unreported) || unreported.Disk != "os" || unreported.Length != cs || unreported.Offset%cs != 0 {
+				t.Fatalf("got %v, want an UnreportedError", err)
+			}
+			part := second[unreported.Offset:][:cs]
+			if bytes.Equal(part, first[unreported.Offset:][:cs]) {
+				t.Errorf("the error names %d, where nothing has changed", unreported.Offset)
+			}
+			if _, err := s.Point(t.Context(), "2"); !errors.Is(err, recovery.ErrNoPoint) {
+				t.Errorf("the point was made all the same: %v", err)
+			}
+			// Reading all of it makes it right.
+			src.extents = nil
+			backup(t, s, "2", src, recovery.DiskOptions{Parent: disk(t, s, "1")})
+			wantRestored(t, s, "2", second)
+		})
+	}
+}
+
+// True extents pass, whatever the disk looks like, and what was read to see that is counted.
+func TestAuditOfTrueExtents(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := createInMemory(t)
+		data := make([]byte, rapid.IntRange(1, 20*cs).Draw(t, "size"))
+		if rapid.Bool().Draw(t, "holds something") {
+			copy(data[len(data)/2:], noise(1, len(data)-len(data)/2))
+		}
+		if _, _, err := tryBackup(s, "1", &image{data: data}, recovery.DiskOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		p, err := s.Point(t.Context(), "1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		parent, err := p.Disk("os")
+		if err != nil {
+			t.Fatal(err)
+		}
+		audit := int64(rapid.IntRange(1, 10*cs).Draw(t, "audit"))
+		_, c, err := tryBackup(s, "2", &image{data: data, extents: []recovery.Extent{}}, recovery.DiskOptions{Parent: parent, Changed: true, Audit: audit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Audited == 0 || c.Audited != c.Read || c.Audited > audit+cs || c.New != 0 {
+			t.Fatalf("counters: %+v", c)
+		}
+	})
+}
+
+func createInMemory(t *rapid.T) *recovery.Store {
+	s, err := recovery.Create(t.Context(), objectstest.NewMemory(), options(newClock()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// A disk keeps the size of its chunks for as long as its points build on each other.
+func TestChunkSizeOfADisk(t *testing.T) {
+	for _, size := range []int64{64 * kib, 128 * kib, 256 * kib, 512 * kib, mib} {
+		b := newBucket(t)
+		s := create(t, b, options(newClock()))
+		first := append(noise(1, 3*mib+100), make([]byte, 5*mib)...)
+		backup(t, s, "1", &image{data: first}, recovery.DiskOptions{ChunkSize: size})
+		second := bytes.Clone(first)
+		copy(second[mib:], noise(2, 10))
+		changed := []recovery.Extent{{Offset: mib, Length: 10}}
+		_, c := backup(t, s, "2", &image{data: second, extents: changed}, recovery.DiskOptions{Parent: disk(t, s, "1"), Changed: true, Audit: mib})
+		if c.New != size {
+			t.Errorf("chunks of %d: %d bytes are new for one change", size, c.New)
+		}
+		wantRestored(t, s, "1", first)
+		wantRestored(t, s, "2", second)
+		other := size * 2
+		if other > mib {
+			other = size / 2
+		}
+		if _, _, err := tryBackup(s, "3", &image{data: second, extents: changed}, recovery.DiskOptions{Parent: disk(t, s, "2"), Changed: true, ChunkSize: other}); err == nil {
+			t.Errorf("changed extents were taken with chunks of %d instead of %d", other, size)
+		}
+		backup(t, s, "4", &image{data: first}, recovery.DiskOptions{Parent: disk(t, s, "2"), ChunkSize: other})
+		wantRestored(t, s, "4", first)
+		if report, err := s.Check(t.Context(), true, nil); err != nil || len(report.Damage) > 0 {
+			t.Errorf("check: %+v, %v", report, err)
+		}
+	}
+	s := create(t, newBucket(t), options(newClock()))
+	for _, bad := range []int64{-1, 1, 4096, 32 * kib, 65 * kib, 2 * mib} {
+		if _, _, err := tryBackup(s, "1", &image{data: noise(1, mib)}, recovery.DiskOptions{ChunkSize: bad}); err == nil {
+			t.Errorf("chunks of %d bytes were taken", bad)
+		}
+	}
+}
+
+// What is read is not read faster than is allowed, and a cancel does not wait for it.
+func TestMaxRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, err := recovery.Create(t.Context(), objectstest.NewMemory(), options(newClock()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = s.Close() }()
+		start := time.Now()
+		if _, _, err := tryBackup(s, "1", &image{data: noise(1, 21*mib)}, recovery.DiskOptions{MaxRate: 2 * mib}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took != 10*time.Second { // the first of the 21 MiB is free
+			t.Errorf("21 MiB at 2 MiB a second took %v", took)
+		}
+	})
+}
