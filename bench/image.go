@@ -102,6 +102,17 @@ func union(sorted []extent) []extent {
 	return all
 }
 
+// bitmap widens extents to granules of 64 KiB, as the dirty bitmap of a hypervisor tells them.
+func bitmap(extents []extent) []extent {
+	const granule = 64 << 10
+	wide := make([]extent, len(extents))
+	for i, e := range extents {
+		off := e.Offset &^ (granule - 1)
+		wide[i] = extent{off, (e.Offset + e.Length - off + granule - 1) &^ (granule - 1)}
+	}
+	return union(wide)
+}
+
 func sum(extents []extent) (total int64) {
 	for _, e := range extents {
 		total += e.Length
