@@ -71,9 +71,6 @@ func (f *Folder) Put(ctx context.Context, name string, size int64, r io.Reader) 
 	if err := fill(ctx, temp, size, r); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
 	}
-	if err := temp.Sync(); err != nil {
-		return fmt.Errorf("put %s: %w", name, err)
-	}
 	dir := path.Dir(name)
 	if err := f.makeDir(dir); err != nil {
 		return fmt.Errorf("put %s: %w", name, err)
@@ -84,32 +81,6 @@ func (f *Folder) Put(ctx context.Context, name string, size int64, r io.Reader) 
 		return fmt.Errorf("put %s: %w", name, err)
 	}
 	return f.syncDir(dir)
-}
-
-// fill copies r to temp, in pieces, so that a cancelled context ends it soon.
-func fill(ctx context.Context, temp *os.File, size int64, r io.Reader) error {
-	buf := make([]byte, 1<<20)
-	var written int64
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := io.ReadFull(r, buf)
-		if _, err := temp.Write(buf[:n]); err != nil {
-			return err
-		}
-		written += int64(n)
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if size >= 0 && written != size {
-		return fmt.Errorf("got %d bytes, announced were %d", written, size)
-	}
-	return nil
 }
 
 // Get reads a range of an object; see objects.Bucket.
