@@ -53,7 +53,7 @@ func BenchmarkStore(b *testing.B) {
 			_ = out.Close()
 		})
 		elapsed("verify", func() {
-			if _, err := s.Check(b.Context(), true, nil); err != nil {
+			if _, err := s.Check(b.Context(), recovery.CheckOptions{Level: recovery.LevelContent}); err != nil {
 				b.Fatal(err)
 			}
 		})

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -18,28 +18,57 @@ import (
 	"kluis/internal/recovery/pack"
 )
 
-// Report is what Check has found.
-type Report struct {
-	Points   int            `json:"points"`
-	Disks    int            `json:"disks"`
-	Packs    int            `json:"packs"`    // that points need
-	Unneeded int            `json:"unneeded"` // packs that no point needs
-	Chunks   int64          `json:"chunks"`   // different chunks of disks that points need
-	Bytes    int64          `json:"bytes"`    // of these, as they are stored
-	Damage   []*DamageError `json:"-"`        // by point and disk, neighbouring ranges as one
+// Level says how deep a check goes. Each level does what those before do, but for the scrub, which a
+// check of the content makes needless.
+type Level int
+
+// The levels of a check. There is a fourth, that the keys of a point open its disks, which is the caller's.
+const (
+	// LevelStructure reads all nodes and documents, and finds every chunk in its place.
+	LevelStructure Level = iota
+	// LevelScrub compares the packs that points need with their checksums.
+	LevelScrub
+	// LevelContent opens every chunk and compares it with its id.
+	LevelContent
+)
+
+// CheckOptions say how to check. The zero value checks the structure.
+type CheckOptions struct {
+	Level Level
+	// Budget bounds the bytes that scrub and content read; 0 means all. The packs that were not verified for
+	// the longest time come first, so that many runs with a budget verify everything in turn.
+	Budget   int64
+	Progress Progress
 }
 
-// Check looks whether every point can be restored: that all nodes can be read and every chunk is where it
-// should be, and with readData that every chunk opens and is what its id says. Each chunk
-// is read once, in the order of the packs, however many points share it.
+// Report is what Check has found.
+type Report struct {
+	Points   int   `json:"points"`
+	Disks    int   `json:"disks"`
+	Packs    int   `json:"packs"`    // that points need
+	Unneeded int   `json:"unneeded"` // packs that no point needs
+	Chunks   int64 `json:"chunks"`   // different chunks of disks that points need
+	Bytes    int64 `json:"bytes"`    // of these, as they are stored
+
+	Verified int   `json:"verified"` // packs that were scrubbed or opened in this run
+	Read     int64 `json:"read"`     // bytes read for that
+	Left     int   `json:"left"`     // packs that the budget did not reach
+	Healed   int64 `json:"healed"`   // chunks that are damaged in one place and whole in another
+	// Oldest is since when every pack that points need was verified at this level; the zero time if one was not.
+	Oldest time.Time `json:"oldest"`
+
+	Damage []*DamageError `json:"-"` // by point and disk, neighbouring ranges as one
+}
+
+// Check looks whether every point can be restored, as far as the level goes. The structure is looked at as
+// a whole in every run; what is to be read besides is read once, in the order of the packs, however many
+// points share it, and noted in the store. A store that is open to be read leaves no notes.
 //
-// Damage is not an error of Check: it is in the report, with every point and range that it hits.
-func (s *Store) Check(ctx context.Context, readData bool, progress Progress) (Report, error) {
-	c := &checker{
-		s: s, badNodes: map[manifest.Ref]error{}, badChunks: map[manifest.Ref]error{},
-		seen: map[manifest.Ref]bool{}, packs: map[pack.ID]*neededPack{},
-	}
-	if err := c.check(ctx, readData, progress); err != nil {
+// Damage is not an error of Check: it is in the report, with every point and range that it hits. A chunk
+// that is damaged counts as not stored from then on, so the next backup that has it stores it again.
+func (s *Store) Check(ctx context.Context, o CheckOptions) (Report, error) {
+	c := newChecker(s)
+	if err := c.check(ctx, o); err != nil {
 		return c.report, fmt.Errorf("check recovery store: %w", err)
 	}
 	return c.report, nil
@@ -50,21 +79,32 @@ type checker struct {
 	report Report
 	points []*Point
 
-	seen     map[manifest.Ref]bool
+	seen     map[pack.ID]*slotSet // nodes, by the place that references name
 	badNodes map[manifest.Ref]error
 	packs    map[pack.ID]*neededPack // what is needed, and where it really is
 
 	mu        sync.Mutex
 	badChunks map[manifest.Ref]error
+	notes     notebook
+	moved     atomic.Bool // something is not where it was when the structure was looked at
 }
 
-// neededPack is what disks need of a pack.
+// neededPack is what points need of a pack.
 type neededPack struct {
-	slotSet
-	bad atomic.Bool
+	slotSet // chunks of disks
+	bytes   int64
+	at      int64 // when it was verified, in this run
+	bad     atomic.Bool
 }
 
-func (c *checker) check(ctx context.Context, readData bool, progress Progress) error {
+func newChecker(s *Store) *checker {
+	return &checker{
+		s: s, badNodes: map[manifest.Ref]error{}, badChunks: map[manifest.Ref]error{},
+		seen: map[pack.ID]*slotSet{}, packs: map[pack.ID]*neededPack{},
+	}
+}
+
+func (c *checker) check(ctx context.Context, o CheckOptions) error {
 	if err := c.listPoints(ctx); err != nil {
 		return err
 	}
@@ -73,15 +113,16 @@ func (c *checker) check(ctx context.Context, readData bool, progress Progress) e
 			return err
 		}
 	}
-	if readData {
-		if err := c.content(ctx, newReport(progress, c.report.Bytes)); err != nil {
+	sizes, err := c.countPacks(ctx)
+	if err != nil {
+		return err
+	}
+	if o.Level > LevelStructure {
+		if err := c.verify(ctx, o, sizes); err != nil {
 			return err
 		}
 	}
-	if err := c.countPacks(ctx); err != nil {
-		return err
-	}
-	if len(c.badNodes) == 0 && len(c.badChunks) == 0 {
+	if len(c.badNodes) == 0 && len(c.badChunks) == 0 && !c.moved.Load() {
 		return nil
 	}
 	for _, p := range c.points {
@@ -120,12 +161,13 @@ func (c *checker) structure(ctx context.Context, p *Point) error {
 		_, err := c.s.readAttachment(ctx, p.ID, a)
 		var damage *DamageError
 		if errors.As(err, &damage) {
-			c.report.Damage = append(c.report.Damage, damage)
-		} else if err != nil {
+			err = c.accuse(ctx, p, damage)
+		}
+		if err != nil {
 			return err
 		}
 		if ref, err := a.Ref.Ref(); err == nil {
-			c.needed(ref.Pack)
+			c.visit(ctx, ref, chunk.Document)
 		}
 	}
 	for _, info := range p.manifest.Disks {
@@ -134,20 +176,32 @@ func (c *checker) structure(ctx context.Context, p *Point) error {
 			return err
 		}
 		err = d.walk(ctx, visitor{
-			enter: func(ref manifest.Ref, _ int, _ int64) bool {
-				seen := c.seen[ref]
-				c.seen[ref] = true
-				c.needed(ref.Pack)
-				return !seen
-			},
-			leaf: func(n *manifest.Node, index int64) error { return c.leaf(ctx, d, n, index) },
-			fail: func(ref manifest.Ref, err error) error { c.badNodes[ref] = err; return nil },
+			enter: func(ref manifest.Ref, _ int, _ int64) bool { return c.visit(ctx, ref, chunk.Node) },
+			leaf:  func(n *manifest.Node, index int64) error { return c.leaf(ctx, d, n, index) },
+			fail:  func(ref manifest.Ref, err error) error { c.badNodes[ref] = err; return nil },
 		})
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// visit takes note of a node or a document and tells whether it was not seen yet.
+func (c *checker) visit(ctx context.Context, ref manifest.Ref, kind chunk.Kind) bool {
+	set := c.seen[ref.Pack]
+	if set == nil {
+		set = new(slotSet)
+		c.seen[ref.Pack] = set
+	}
+	if !set.add(ref.Slot) {
+		return false
+	}
+	// Where it can't be found, reading it will say so.
+	if p, _, err := c.s.locate(ctx, ref, kind); err == nil {
+		c.needed(p.id)
+	}
+	return true
 }
 
 func (c *checker) leaf(ctx context.Context, d *Disk, n *manifest.Node, index int64) error {
@@ -166,30 +220,116 @@ func (c *checker) leaf(ctx context.Context, d *Disk, n *manifest.Node, index int
 			c.badChunks[ref] = err
 			continue
 		}
-		if c.needed(at.id).add(slot) {
+		if needed := c.needed(at.id); needed.add(slot) {
+			length := int64(at.Entries[slot].Length)
+			needed.bytes += length
 			c.report.Chunks++
-			c.report.Bytes += int64(at.Entries[slot].Length)
+			c.report.Bytes += length
 		}
 	}
 	return nil
 }
 
 func (c *checker) needed(id pack.ID) *neededPack {
-	set := c.packs[id]
-	if set == nil {
-		set = &neededPack{}
-		c.packs[id] = set
+	n := c.packs[id]
+	if n == nil {
+		n = &neededPack{}
+		c.packs[id] = n
 	}
-	return set
+	return n
 }
 
-// content reads every chunk that was marked.
-func (c *checker) content(ctx context.Context, progress *report) error {
+// countPacks counts the packs that exist by whether they are needed, and returns their sizes.
+func (c *checker) countPacks(ctx context.Context) (map[pack.ID]int64, error) {
+	sizes := map[pack.ID]int64{}
+	for o, err := range c.s.bucket.List(ctx, pack.Prefix) {
+		if err != nil {
+			return nil, fmt.Errorf("list packs: %w", err)
+		}
+		id, ok := pack.ParseName(o.Name)
+		switch {
+		case !ok:
+		case c.packs[id] == nil:
+			c.report.Unneeded++
+		default:
+			c.report.Packs++
+			sizes[id] = o.Size
+		}
+	}
+	return sizes, nil
+}
+
+// verify reads the packs that points need, those that were not for the longest time first.
+func (c *checker) verify(ctx context.Context, o CheckOptions, sizes map[pack.ID]int64) error {
+	record, _, err := readVerified(ctx, c.s.bucket)
+	if err != nil {
+		return err
+	}
+	size := func(id pack.ID) int64 { return sizes[id] }
+	if o.Level == LevelContent {
+		size = func(id pack.ID) int64 { return c.packs[id].bytes }
+	}
+	var ids []pack.ID
+	for id, needed := range c.packs {
+		if o.Level == LevelScrub || len(needed.slotSet) > 0 {
+			ids = append(ids, id)
+		}
+	}
+	chosen, left := record.choose(ids, o.Level, o.Budget, size)
+	c.report.Left = left
+	c.notes = notebook{bucket: c.s.bucket, readOnly: c.s.readOnly(), exists: func(id pack.ID) bool { _, ok := sizes[id]; return ok }}
+	var total int64
+	for _, id := range chosen {
+		total += size(id)
+	}
+	progress := newReport(o.Progress, total)
+	err = c.each(ctx, chosen, func(ctx context.Context, id pack.ID, b *checkBuffers) error {
+		if err := c.pack(ctx, o.Level, id, sizes[id], b); err != nil {
+			return err
+		}
+		progress.add(size(id))
+		return c.note(ctx, o.Level, id, size(id))
+	})
+	if err := errors.Join(err, c.notes.save(ctx)); err != nil {
+		return err
+	}
+	if left == 0 {
+		oldest := c.s.opts.Now().UnixMicro()
+		for _, id := range ids {
+			oldest = min(oldest, max(record[id].at(o.Level), c.packs[id].at))
+		}
+		c.report.Oldest = timeOrZero(oldest)
+	} else {
+		c.report.Oldest = timeOrZero(record[ids[len(chosen)]].at(o.Level))
+	}
+	return nil
+}
+
+// note takes note of a pack that was verified.
+func (c *checker) note(ctx context.Context, l Level, id pack.ID, size int64) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Verified++
+	c.report.Read += size
+	n := c.packs[id]
+	n.at = c.s.opts.Now().UnixMicro()
+	v := verdict{content: n.at, bad: n.bad.Load()}
+	if l == LevelScrub {
+		v = verdict{scrubbed: n.at, bad: n.bad.Load()}
+	}
+	return c.notes.add(ctx, id, v, size)
+}
+
+// checkBuffers belong to one worker.
+type checkBuffers struct{ sealed, plain []byte }
+
+// each calls f for every pack, from several goroutines.
+func (c *checker) each(ctx context.Context, ids []pack.ID, f func(ctx context.Context, id pack.ID, b *checkBuffers) error) error {
 	group, ctx := errgroup.WithContext(ctx)
 	jobs := make(chan pack.ID)
 	group.Go(func() error {
 		defer close(jobs)
-		for id := range c.packs {
+		for _, id := range ids {
 			select {
 			case jobs <- id:
 			case <-ctx.Done():
@@ -200,9 +340,9 @@ func (c *checker) content(ctx context.Context, progress *report) error {
 	})
 	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() error {
-			sealed, plain := make([]byte, runSize), make([]byte, 0, chunk.MaxSize)
+			b := &checkBuffers{make([]byte, runSize), make([]byte, 0, chunk.MaxSize)}
 			for id := range jobs {
-				if err := c.pack(ctx, id, sealed, plain, progress); err != nil {
+				if err := f(ctx, id, b); err != nil {
 					return err
 				}
 			}
@@ -212,132 +352,92 @@ func (c *checker) content(ctx context.Context, progress *report) error {
 	return group.Wait()
 }
 
-func (c *checker) pack(ctx context.Context, id pack.ID, sealed, plainBuf []byte, progress *report) error {
+// pack verifies what is needed of a pack. A scrub opens only what is where the checksums are wrong.
+func (c *checker) pack(ctx context.Context, l Level, id pack.ID, size int64, b *checkBuffers) error {
 	slots := c.packs[id].slots()
-	if len(slots) == 0 {
-		return nil
+	var bad []pack.Range
+	if l == LevelScrub {
+		var err error
+		bad, err = scrubPack(ctx, c.s.bucket, id, size)
+		if errors.Is(err, objects.ErrNotExist) {
+			c.moved.Store(true)
+			return nil
+		} else if err != nil || len(bad) == 0 {
+			return err
+		}
+		c.packs[id].bad.Store(true)
 	}
 	p, err := c.s.openPack(ctx, id)
-	if err != nil {
-		return err // a moment ago it could be opened
+	switch {
+	case isDamage(err): // since the structure was looked at: what that means is found out when it is blamed
+		c.packs[id].bad.Store(!errors.Is(err, objects.ErrNotExist))
+		c.moved.Store(true)
+		return nil
+	case err != nil:
+		return err
 	}
+	if l == LevelScrub {
+		slots = p.within(slots, bad)
+	}
+	return c.open(ctx, p, slots, b)
+}
+
+// within returns those of the slots whose records touch one of the ranges.
+func (p *openPack) within(slots []uint32, ranges []pack.Range) []uint32 {
+	var hit []uint32
+	for _, slot := range slots {
+		off, end := int64(p.Entries[slot].Offset), int64(p.Entries[slot].Offset)+int64(p.Entries[slot].Length)
+		for _, r := range ranges {
+			if off < r.Offset+r.Length && r.Offset < end {
+				hit = append(hit, slot)
+				break
+			}
+		}
+	}
+	return hit
+}
+
+// open opens chunks of a pack and compares them with their ids.
+func (c *checker) open(ctx context.Context, p *openPack, slots []uint32, b *checkBuffers) error {
 	p.sortByOffset(slots)
 	for _, one := range p.runs(slots) {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		err := c.s.readRun(ctx, p, slots, one, sealed, plainBuf, func(i int, plain []byte, err error) error {
+		err := c.s.readRun(ctx, p, slots, one, b.sealed, b.plain, func(i int, plain []byte, err error) error {
 			e := p.Entries[slots[i]]
-			if err == nil && c.s.keys.hasher.ID(chunk.Data, plain) != e.ID {
-				err = fmt.Errorf("%s: chunk %s has other content: %w", id.Name(), e.ID, chunk.ErrDamaged)
+			if err == nil && c.s.keys.hasher.ID(e.Kind, plain) != e.ID {
+				err = fmt.Errorf("%s: chunk %s has other content: %w", p.id.Name(), e.ID, chunk.ErrDamaged)
 			}
-			progress.add(int64(e.Length))
-			if err != nil {
-				c.packs[id].bad.Store(true)
-				c.mu.Lock()
-				defer c.mu.Unlock()
-				c.badChunks[manifest.Ref{ID: e.ID, Pack: id, Slot: slots[i]}] = err
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// countPacks counts the packs that exist by whether they are needed.
-func (c *checker) countPacks(ctx context.Context) error {
-	for o, err := range c.s.bucket.List(ctx, pack.Prefix) {
-		if err != nil {
-			return fmt.Errorf("list packs: %w", err)
-		}
-		id, ok := pack.ParseName(o.Name)
-		switch {
-		case !ok:
-		case c.packs[id] == nil:
-			c.report.Unneeded++
-		default:
-			c.report.Packs++
-		}
-	}
-	return nil
-}
-
-// blame walks through a point again and reports the ranges that bad nodes and bad chunks stand for.
-func (c *checker) blame(ctx context.Context, p *Point) error {
-	for _, info := range p.manifest.Disks {
-		d, err := newDisk(c.s, p.ID, p.label, info)
-		if err != nil {
-			return err
-		}
-		var found []*DamageError
-		err = d.walk(ctx, visitor{
-			enter: func(ref manifest.Ref, level int, index int64) bool {
-				cause, bad := c.badNodes[ref]
-				if bad {
-					off, length := d.span(level, index)
-					found = append(found, c.damage(d, off, length, ref, cause))
-				}
-				return !bad
-			},
-			leaf: func(n *manifest.Node, index int64) error {
-				for i, ref := range n.Refs {
-					cause, bad := c.bad(ctx, ref)
-					if bad {
-						at := index*manifest.Fanout + int64(i)
-						found = append(found, c.damage(d, at*d.info.ChunkSize, d.chunkLen(at), ref, cause))
-					}
-				}
+			if err == nil {
 				return nil
-			},
+			}
+			return c.bad(ctx, p.ref(slots[i]), e.Kind, err)
 		})
 		if err != nil {
 			return err
 		}
-		c.report.Damage = append(c.report.Damage, merge(found)...)
 	}
 	return nil
 }
 
-// bad tells whether a chunk is bad, where it is or where it was found instead.
-func (c *checker) bad(ctx context.Context, ref manifest.Ref) (error, bool) {
-	if ref.IsHole() {
-		return nil, false
+// bad takes note of a chunk that can't be read from its place. If it can be read from another, nothing is
+// lost.
+func (c *checker) bad(ctx context.Context, ref manifest.Ref, kind chunk.Kind, cause error) error {
+	if errors.Is(cause, objects.ErrNotExist) {
+		c.moved.Store(true)
+	} else {
+		c.packs[ref.Pack].bad.Store(true)
+		c.s.markDamaged(ref)
 	}
-	if err, ok := c.badChunks[ref]; ok {
-		return err, true
+	_, err := c.s.readElsewhere(ctx, ref, kind, cause)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case err == nil && !errors.Is(cause, objects.ErrNotExist):
+		c.report.Healed++
+	case err != nil:
+		c.badChunks[ref] = cause
 	}
-	p, slot, err := c.s.locate(ctx, ref, chunk.Data)
-	if err != nil {
-		return err, true
-	}
-	if p.id == ref.Pack || !c.needed(p.id).bad.Load() {
-		return nil, false
-	}
-	err, ok := c.badChunks[manifest.Ref{ID: ref.ID, Pack: p.id, Slot: slot}]
-	return err, ok
-}
-
-func (c *checker) damage(d *Disk, off, length int64, ref manifest.Ref, err error) *DamageError {
-	var inner *DamageError
-	if errors.As(err, &inner) {
-		err = inner.Err // it named the range on the disk where it was found first
-	}
-	return &DamageError{Point: d.point, Disk: d.info.Name, Offset: off, Length: length, Object: ref.Pack.Name(), Err: err}
-}
-
-// merge joins ranges of one disk that follow each other and are damaged by the same object.
-func merge(found []*DamageError) []*DamageError {
-	slices.SortFunc(found, func(a, b *DamageError) int { return int(a.Offset - b.Offset) })
-	var all []*DamageError
-	for _, e := range found {
-		if n := len(all); n > 0 && all[n-1].Offset+all[n-1].Length == e.Offset && all[n-1].Object == e.Object {
-			all[n-1].Length += e.Length
-			continue
-		}
-		all = append(all, e)
-	}
-	return all
+	return nil
 }

@@ -352,7 +352,7 @@ func TestConcurrently(t *testing.T) {
 	writers.Wait()
 	close(stop)
 	others.Wait()
-	report, err := s.Check(t.Context(), true, nil)
+	report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent})
 	if err != nil || len(report.Damage) != 0 || report.Points != 7 {
 		t.Errorf("%+v, %v", report, err)
 	}

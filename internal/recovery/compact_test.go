@@ -51,7 +51,7 @@ func TestCompact(t *testing.T) {
 	defer func() { _ = b.Close() }()
 	s, one, two := halfDead(t, b, c, 8*mib)
 	reader := open(t, b, readOnly(c)) // another process, which has read the footers before
-	if _, err := reader.Check(t.Context(), true, nil); err != nil {
+	if _, err := reader.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent}); err != nil {
 		t.Fatal(err)
 	}
 	var done, total int64
@@ -78,7 +78,7 @@ func TestCompact(t *testing.T) {
 	for name, s := range map[string]*recovery.Store{"this": s, "old": reader, "new": open(t, b, options(c))} {
 		t.Run(name, func(t *testing.T) {
 			wantRestored(t, s, "2", two)
-			if report, err := s.Check(t.Context(), true, nil); err != nil || len(report.Damage) > 0 || report.Unneeded > 0 {
+			if report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent}); err != nil || len(report.Damage) > 0 || report.Unneeded > 0 {
 				t.Errorf("%+v, %v", report, err)
 			}
 		})
@@ -172,7 +172,7 @@ func TestCompactionAgainstDedupInFlight(t *testing.T) {
 			}
 			collectAll(t, s, c)
 			wantRestored(t, s, "new", one)
-			if report, err := s.Check(t.Context(), true, nil); err != nil || len(report.Damage) > 0 || report.Unneeded > 0 {
+			if report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent}); err != nil || len(report.Damage) > 0 || report.Unneeded > 0 {
 				t.Errorf("%+v, %v", report, err)
 			}
 		})
@@ -367,7 +367,7 @@ func TestNoSpaceAtEachWrite(t *testing.T) {
 		wantRestored(t, s, "2", two)
 		collectAll(t, s, c)
 		wantRestored(t, s, "2", two)
-		if report, err := s.Check(t.Context(), true, nil); err != nil || len(report.Damage)+report.Unneeded > 0 {
+		if report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent}); err != nil || len(report.Damage)+report.Unneeded > 0 {
 			t.Fatalf("put %d fails: %+v, %v", k, report, err)
 		}
 		if !failed {

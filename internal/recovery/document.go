@@ -29,6 +29,9 @@ func (s *Store) PutDocument(ctx context.Context, name string, data []byte) error
 	if err := s.owns(ctx); err != nil {
 		return fmt.Errorf("put document %q: %w", name, err)
 	}
+	if err := checkErased(ctx, s.bucket); err != nil {
+		return fmt.Errorf("put document %q: %w", name, err)
+	}
 	versions, err := documentVersions(ctx, s.bucket, name)
 	if err != nil {
 		return fmt.Errorf("put document %q: %w", name, err)

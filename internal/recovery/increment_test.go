@@ -311,7 +311,7 @@ func TestCancel(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || got.written == int64(len(data)) {
 		t.Errorf("Restore: %v after %d bytes", err, got.written)
 	}
-	if _, err := s.Check(ctx, true, nil); !errors.Is(err, context.Canceled) {
+	if _, err := s.Check(ctx, recovery.CheckOptions{Level: recovery.LevelContent}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Check: %v", err)
 	}
 }
@@ -366,7 +366,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("restore ended at %d of %d", last, total)
 	}
 	last = 0
-	if _, err := s.Check(t.Context(), true, watch); err != nil {
+	if _, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent, Progress: watch}); err != nil {
 		t.Fatal(err)
 	}
 	if last == 0 || total != last {

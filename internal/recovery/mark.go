@@ -74,6 +74,9 @@ type marker struct {
 	packs  map[pack.ID]*packState
 	damage []*DamageError
 	lost   bool // something that is needed was not found; it may be in a pack that can't be read
+
+	points, disks, trash int
+	logical, data        int64 // bytes of the disks of points, and of them what is not in holes
 }
 
 // mark marks where a chunk is: where the reference says, unless the pack is gone, or will be, or can't be
@@ -105,9 +108,11 @@ func (m *marker) markAll(ctx context.Context, limit time.Time, held []*Disk) (ex
 		if err != nil {
 			return nil, fmt.Errorf("list recovery points: %w", err)
 		}
-		if err := m.point(ctx, o.Name, strings.TrimPrefix(o.Name, pointPrefix)); err != nil {
+		p, err := m.point(ctx, o.Name, strings.TrimPrefix(o.Name, pointPrefix))
+		if err != nil {
 			return nil, err
 		}
+		m.count(p)
 	}
 	for o, err := range m.s.bucket.List(ctx, trashPrefix) {
 		if err != nil {
@@ -121,9 +126,10 @@ func (m *marker) markAll(ctx context.Context, limit time.Time, held []*Disk) (ex
 			expired = append(expired, o.Name)
 			continue
 		}
-		if err := m.point(ctx, o.Name, label); err != nil {
+		if _, err := m.point(ctx, o.Name, label); err != nil {
 			return nil, err
 		}
+		m.trash++
 	}
 	for _, d := range held {
 		if err := m.disk(ctx, d); err != nil {
@@ -133,30 +139,44 @@ func (m *marker) markAll(ctx context.Context, limit time.Time, held []*Disk) (ex
 	return expired, nil
 }
 
-func (m *marker) point(ctx context.Context, name, label string) error {
+// point marks what a point needs. It returns nil if the point can't be read or is gone.
+func (m *marker) point(ctx context.Context, name, label string) (*Point, error) {
 	p, err := m.s.readPoint(ctx, name, label)
 	if errors.Is(err, objects.ErrNotExist) {
-		return nil // deleted after it was listed; if it was a point, it is in the trash now
+		return nil, nil // deleted after it was listed; if it was a point, it is in the trash now
 	} else if err != nil {
-		return m.noteDamage(err)
+		return nil, m.noteDamage(err)
 	}
 	for _, a := range p.manifest.Attachments {
 		ref, err := a.Ref.Ref()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		m.mark(ref)
 	}
 	for _, info := range p.manifest.Disks {
 		d, err := newDisk(m.s, p.ID, label, info)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if err := m.disk(ctx, d); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return p, nil
+}
+
+// count counts a point that is not deleted.
+func (m *marker) count(p *Point) {
+	if p == nil {
+		return
+	}
+	m.points++
+	for _, d := range p.manifest.Disks {
+		m.disks++
+		m.logical += d.Size
+		m.data += d.Data
+	}
 }
 
 func (m *marker) disk(ctx context.Context, d *Disk) error {

@@ -187,7 +187,7 @@ func TestModel(t *testing.T) {
 			"reopen":  m.open,
 			"":        m.check,
 		})
-		report, err := m.store.Check(context.Background(), true, nil)
+		report, err := m.store.Check(context.Background(), recovery.CheckOptions{Level: recovery.LevelContent})
 		if err != nil || len(report.Damage) > 0 {
 			t.Fatalf("at the end: %+v, %v", report, err)
 		}

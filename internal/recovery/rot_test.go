@@ -128,14 +128,14 @@ func readEverything(t *testing.T, b objects.Bucket, o recovery.Options, want []b
 		}
 		return err
 	}()
-	report, err := s.Check(t.Context(), true, nil)
+	report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent})
 	if err != nil {
 		t.Fatalf("Check: %v", err)
 	}
 	if damaged := len(report.Damage) > 0 || report.Points == 0; damaged != (restoreErr != nil) {
 		t.Fatalf("Check finds %v, and reading %v", report.Damage, restoreErr)
 	}
-	if _, err := s.Check(t.Context(), false, nil); err != nil {
+	if _, err := s.Check(t.Context(), recovery.CheckOptions{}); err != nil {
 		t.Fatalf("Check of the structure: %v", err)
 	}
 	return restoreErr
@@ -177,7 +177,7 @@ func TestCheckNamesRangesAndPoints(t *testing.T) {
 	}
 	b.Replace(victim, nil)
 	s = open(t, b, o)
-	report, err := s.Check(t.Context(), false, nil)
+	report, err := s.Check(t.Context(), recovery.CheckOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

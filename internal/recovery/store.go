@@ -99,6 +99,9 @@ func Create(ctx context.Context, b objects.Bucket, o Options) (*Store, error) {
 		return nil, fmt.Errorf("create recovery store: %w", err)
 	}
 	content = append(content, '\n')
+	if err := checkErased(ctx, b); err != nil {
+		return nil, fmt.Errorf("create recovery store: %w", err)
+	}
 	if err := b.Put(ctx, headerName, int64(len(content)), bytes.NewReader(content)); err != nil {
 		return nil, fmt.Errorf("create recovery store: %w", err)
 	}
@@ -114,6 +117,9 @@ func Open(ctx context.Context, b objects.Bucket, o Options) (*Store, error) {
 	if errors.Is(err, objects.ErrNotExist) {
 		return nil, fmt.Errorf("open recovery store: %w", ErrNoStore)
 	} else if err != nil {
+		return nil, fmt.Errorf("open recovery store: %w", err)
+	}
+	if err := checkErased(ctx, b); err != nil {
 		return nil, fmt.Errorf("open recovery store: %w", err)
 	}
 	h, err := parseHeader(content)

@@ -2,7 +2,10 @@ package recovery
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"hash/crc32"
+	"maps"
 	"testing"
 	"time"
 
@@ -44,6 +47,24 @@ func FuzzClaim(f *testing.F) {
 		}
 		if c, err := parseClaim(content); err == nil && (c.Lease <= 0 || time.Duration(c.Lease)*time.Microsecond > 24*time.Hour) {
 			t.Fatalf("%+v", c)
+		}
+	})
+}
+
+func FuzzVerified(f *testing.F) {
+	f.Add(verified{}.encode())
+	f.Add(verified{pack.ID{1}: {7, 8, true}, pack.ID{2}: {}}.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// The checksum is right, so that the rest is looked at.
+		if len(b) > 4 {
+			b = binary.BigEndian.AppendUint32(b[:len(b)-4:len(b)-4], crc32.Checksum(b[:len(b)-4], crc32.MakeTable(crc32.Castagnoli)))
+		}
+		v, err := parseVerified(b)
+		if err != nil {
+			return
+		}
+		if again, err := parseVerified(v.encode()); err != nil || !maps.Equal(v, again) {
+			t.Fatalf("%v became %v, %v", v, again, err)
 		}
 	})
 }

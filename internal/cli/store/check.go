@@ -55,7 +55,11 @@ func (c *call) check(dir string, readData bool) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
 	progress, stop := c.watch("check")
 	defer stop()
-	report, err := s.Check(c.ctx(), readData, progress)
+	o := recovery.CheckOptions{Progress: progress}
+	if readData {
+		o.Level = recovery.LevelContent
+	}
+	report, err := s.Check(c.ctx(), o)
 	if err != nil {
 		return err
 	}
