@@ -296,7 +296,8 @@ func (r *restoreRun) restoreDisk(ctx context.Context, d PointDisk, as compute.Di
 	if err != nil {
 		return compute.Disk{}, err
 	}
-	if err := store.Restore(ctx, source, target, progress); err != nil {
+	// Commit makes the disk durable, so that Restore need not.
+	if _, err := store.Restore(ctx, source, target, recovery.RestoreOptions{NoSync: true, Progress: progress}); err != nil {
 		return compute.Disk{}, restoreFailure(d.Name, err)
 	}
 	if err := target.Commit(); err != nil {

@@ -113,7 +113,7 @@ func TestChunkSizeOfADisk(t *testing.T) {
 		}
 		backup(t, s, "4", &image{data: first}, recovery.DiskOptions{Parent: disk(t, s, "2"), ChunkSize: other})
 		wantRestored(t, s, "4", first)
-		if report, err := s.Check(t.Context(), true, nil); err != nil || len(report.Damage) > 0 {
+		if report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent}); err != nil || len(report.Damage) > 0 {
 			t.Errorf("check: %+v, %v", report, err)
 		}
 	}

@@ -47,7 +47,7 @@ func BenchmarkStore(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := s.Restore(b.Context(), disk(b, s, "2"), out, nil); err != nil {
+			if _, err := s.Restore(b.Context(), disk(b, s, "2"), out, recovery.RestoreOptions{}); err != nil {
 				b.Fatal(err)
 			}
 			_ = out.Close()

@@ -215,7 +215,7 @@ func TestRestoreWhileCompacting(t *testing.T) {
 					}
 				})
 			}}
-			if err := s.Restore(t.Context(), disk(t, s, "2"), dst, nil); err != nil {
+			if _, err := s.Restore(t.Context(), disk(t, s, "2"), dst, recovery.RestoreOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(got.data, two) {

@@ -165,7 +165,7 @@ func TestLostAnswers(t *testing.T) {
 			var got target
 			if p, err = other.Point(t.Context(), "1"); err == nil {
 				if d, err = p.Disk("os"); err == nil {
-					err = other.Restore(t.Context(), d, &got, nil)
+					_, err = other.Restore(t.Context(), d, &got, recovery.RestoreOptions{})
 				}
 			}
 			if err == nil && !bytes.Equal(got.data, data) {

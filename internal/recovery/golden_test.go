@@ -141,7 +141,7 @@ func wantGolden(t *testing.T, dir string) {
 				t.Fatal(err)
 			}
 			var got target
-			if err := s.Restore(context.Background(), d, &got, nil); err != nil || !bytes.Equal(got.data, want) {
+			if _, err := s.Restore(context.Background(), d, &got, recovery.RestoreOptions{}); err != nil || !bytes.Equal(got.data, want) {
 				t.Errorf("restore %s of %s: %v, or bytes differ", name, id, err)
 			}
 			read, err := r.disk(rp, name)

@@ -147,7 +147,7 @@ func TestHolesAreNeitherReadNorWritten(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	var got target
-	if err := s.Restore(t.Context(), disk(t, s, "1"), &got, nil); err != nil {
+	if _, err := s.Restore(t.Context(), disk(t, s, "1"), &got, recovery.RestoreOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if got.written != mib || !bytes.Equal(got.data, data) {
@@ -303,11 +303,11 @@ func TestCancel(t *testing.T) {
 	backup(t, s, "1", &image{data: data}, recovery.DiskOptions{})
 	ctx, cancel = context.WithCancel(t.Context())
 	var got target
-	err = s.Restore(ctx, disk(t, s, "1"), &got, func(done, _ int64) {
+	_, err = s.Restore(ctx, disk(t, s, "1"), &got, recovery.RestoreOptions{Progress: func(done, _ int64) {
 		if done > 4*mib {
 			cancel()
 		}
-	})
+	}})
 	if !errors.Is(err, context.Canceled) || got.written == int64(len(data)) {
 		t.Errorf("Restore: %v after %d bytes", err, got.written)
 	}
@@ -359,7 +359,7 @@ func TestProgress(t *testing.T) {
 		t.Errorf("backup ended at %d of %d", last, total)
 	}
 	last = 0
-	if err := s.Restore(t.Context(), disk(t, s, "1"), new(target), watch); err != nil {
+	if _, err := s.Restore(t.Context(), disk(t, s, "1"), new(target), recovery.RestoreOptions{Progress: watch}); err != nil {
 		t.Fatal(err)
 	}
 	if last != c.Size-c.Zero || total != last {

@@ -157,7 +157,7 @@ func (m *model) check(t *rapid.T) {
 			t.Fatal(err)
 		}
 		var got target
-		if err := m.store.Restore(context.Background(), d, &got, nil); err != nil || !bytes.Equal(got.data, want) {
+		if _, err := m.store.Restore(context.Background(), d, &got, recovery.RestoreOptions{}); err != nil || !bytes.Equal(got.data, want) {
 			t.Fatalf("restore %s: %v, or bytes differ", p.ID, err)
 		}
 		off := len(want) / 3

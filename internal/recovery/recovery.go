@@ -130,7 +130,8 @@ type Source interface {
 	Extents(ctx context.Context) iter.Seq2[Extent, error]
 }
 
-// Target takes a restored disk. WriteAt is called from several goroutines, and never for holes.
+// Target takes a restored disk. WriteAt is called from several goroutines, and never for holes; see Used
+// for a target that holds something before.
 type Target interface {
 	io.WriterAt
 	Truncate(size int64) error

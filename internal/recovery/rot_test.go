@@ -104,7 +104,7 @@ func readEverything(t *testing.T, b objects.Bucket, o recovery.Options, want []b
 			return err
 		}
 		var got target
-		if err := s.Restore(t.Context(), d, &got, nil); err != nil {
+		if _, err := s.Restore(t.Context(), d, &got, recovery.RestoreOptions{}); err != nil {
 			for i, c := range got.data {
 				if c != 0 && c != want[i] {
 					t.Fatalf("wrong bytes were written before: %v", err)

@@ -222,7 +222,7 @@ func disk(t testing.TB, s *recovery.Store, id string) *recovery.Disk {
 func wantRestored(t testing.TB, s *recovery.Store, id string, want []byte) {
 	t.Helper()
 	var got target
-	if err := s.Restore(context.Background(), disk(t, s, id), &got, nil); err != nil {
+	if _, err := s.Restore(context.Background(), disk(t, s, id), &got, recovery.RestoreOptions{}); err != nil {
 		t.Fatalf("restore %s: %v", id, err)
 	}
 	if !bytes.Equal(got.data, want) {

@@ -30,6 +30,9 @@ type NewImage interface {
 	// Commit makes the image durable and gives it its name. It fails with Exists if the name is taken.
 	// The image is closed afterwards, also after an error.
 	Commit() error
+	// CommitSoon is Commit without waiting for the disk: as with cp, the image may not be whole if the
+	// power fails within the next half minute.
+	CommitSoon() error
 	// Abort removes what was written. After Commit or Keep it does nothing.
 	Abort() error
 	// Keep ends the writing and leaves what was written, for a CreateFile that goes on with it.
@@ -185,16 +188,18 @@ func (n *newExported) explain(err error) error {
 
 // Commit ends QEMU, which brings its tables in order, before the image gets its name.
 func (n *newExported) Commit() error {
-	if n.export == nil {
-		return n.NewDisk.Commit()
-	}
-	if err := n.Sync(); err != nil {
-		return errors.Join(err, n.Abort())
-	}
 	if err := n.end(); err != nil {
-		return errors.Join(err, n.Abort())
+		return errors.Join(err, n.NewDisk.Abort())
 	}
 	return n.NewDisk.Commit()
+}
+
+// CommitSoon is Commit without waiting for the disk.
+func (n *newExported) CommitSoon() error {
+	if err := n.end(); err != nil {
+		return errors.Join(err, n.NewDisk.Abort())
+	}
+	return n.NewDisk.CommitSoon()
 }
 
 // Abort removes what was written.

@@ -119,6 +119,22 @@ func TestCreateFileInEveryFormat(t *testing.T) {
 	}
 }
 
+func TestCommitSoon(t *testing.T) {
+	tooltest.Need(t, "qemu-img", "qemu-nbd")
+	for _, format := range []string{Raw, VHDX} {
+		path, want := filepath.Join(t.TempDir(), "disk"), pattern(3*mib)
+		n := mustCreate(t, path, format, 3*mib)
+		fill(t, n, want)
+		if err := n.CommitSoon(); err != nil {
+			t.Fatal(err)
+		}
+		mustHold(t, path, format, want)
+		if err := n.CommitSoon(); err == nil {
+			t.Errorf("%s was committed twice", format)
+		}
+	}
+}
+
 func TestCreateFileRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for _, test := range []struct {

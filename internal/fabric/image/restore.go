@@ -185,13 +185,25 @@ func (d *NewDisk) Commit() error {
 	}
 	err := d.file.Sync()
 	if err == nil {
-		err = d.root.Link(d.temporary, d.name) // unlike rename, it replaces nothing
+		err = d.link()
 	}
 	if err == nil {
 		err = d.syncFolder()
 	}
 	return errors.Join(d.named(err), d.Abort())
 }
+
+// CommitSoon is Commit without waiting for the disk: after a power cut the image may be there and not be
+// whole.
+func (d *NewDisk) CommitSoon() error {
+	if d.file == nil {
+		return d.named(fs.ErrClosed)
+	}
+	return errors.Join(d.named(d.link()), d.Abort())
+}
+
+// link gives the disk its name. Unlike a rename it replaces nothing.
+func (d *NewDisk) link() error { return d.root.Link(d.temporary, d.name) }
 
 func (d *NewDisk) syncFolder() error {
 	folder, err := d.root.Open(".")

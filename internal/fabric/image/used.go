@@ -1,11 +1,9 @@
 package image
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -113,13 +111,18 @@ func (u *usedFile) WriteZeroes(off, n int64) error {
 
 var zeros [1 << 20]byte
 
-// Extents yields what may differ from zeros: what lies between is known to be holes.
-func (u *usedFile) Extents(ctx context.Context) iter.Seq2[fabric.Extent, error] {
+// NextData returns the first range at or after off that may hold anything but zeros; n is 0 if there is none.
+func (u *usedFile) NextData(off int64) (start, n int64, err error) {
 	size, err := u.Size()
-	if err != nil {
-		return func(yield func(fabric.Extent, error) bool) { yield(fabric.Extent{}, err) }
+	if err == nil && off < size {
+		var e fabric.Extent
+		e, err = (&rawDisk{file: &file{File: u.file, path: u.path, size: size}}).next(off)
+		start, n = e.Offset, e.Length
 	}
-	return (&rawDisk{file: &file{File: u.file, path: u.path, size: size}}).Extents(ctx)
+	if err != nil {
+		return 0, 0, named(u.path, err)
+	}
+	return start, n, nil
 }
 
 // lockForWriting does what a writing QEMU does, for a file that nobody else may use meanwhile.

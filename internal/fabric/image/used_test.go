@@ -63,11 +63,15 @@ func TestUsed(t *testing.T) {
 				t.Error(err)
 			}
 			var data int64
-			for e, err := range u.Extents(t.Context()) {
+			for off := int64(0); off < 4*mib; {
+				start, n, err := u.NextData(off)
 				if err != nil {
 					t.Fatal(err)
 				}
-				data += e.Length
+				if n == 0 {
+					break
+				}
+				data, off = data+n, start+n
 			}
 			if kind == "file" && data > 3*mib {
 				t.Errorf("%d bytes of data: zeroes have made no hole", data)

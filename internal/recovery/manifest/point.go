@@ -65,8 +65,8 @@ type Attachment struct {
 
 // Counters say what became of a disk's bytes when it was written. Size = Zero + New + Reused.
 type Counters struct {
-	Size   int64 `json:"size"`   // of the disk
-	Read   int64 `json:"read"`   // read from the source
+	Size int64 `json:"size"` // of the disk
+	Read int64 `json:"read"` // read from the source
 	// Audited is how much of Read was read only to see whether the changed extents leave something out.
 	Audited int64 `json:"audited,omitempty"`
 
