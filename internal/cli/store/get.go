@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kluis/internal/cli"
 	"kluis/internal/fabric/image"
 	"kluis/internal/recovery"
 )
@@ -15,6 +16,7 @@ import (
 type getFlags struct {
 	format, disk string
 	inPlace      bool
+	maxRate      int64 // bytes a second
 }
 
 func getCommand(o Options) *cobra.Command {
@@ -25,8 +27,10 @@ func getCommand(o Options) *cobra.Command {
 		Long: `Restore a disk of a recovery point to a new image. POINT is an id, or 'latest'.
 
 The image is written beside its name and gets the name when it is complete and durable; one that exists is
-never replaced. With --in-place an image or block device that exists is made equal to the point: it is
-read, and only what differs is written. Such a restore can be cut short and done again.`,
+never replaced. A raw image whose restore was cut short is gone on with when the command is given again.
+
+With --in-place a raw image or block device that exists is made equal to the point: it is read, and only
+what differs is written. That too can be cut short and done again.`,
 		Example: `  kluis store get /backup/disks latest /images/web1-again.raw
   kluis store get /backup/disks 1789000000000000 /images/web1.qcow2 --format qcow2 --disk web1-os
   kluis store get /backup/disks latest /dev/vg0/web1 --in-place`,
@@ -36,23 +40,30 @@ read, and only what differs is written. Such a restore can be cut short and done
 	cmd.Flags().StringVar(&f.format, "format", "raw", formatsHelp)
 	cmd.Flags().StringVar(&f.disk, "disk", "", "name of the disk, if the point has several")
 	cmd.Flags().BoolVar(&f.inPlace, "in-place", false, "make a raw image or a block device that exists equal to the point")
+	cmd.Flags().Int64Var(&f.maxRate, "max-rate", 0, "write no more than this many bytes a second (default: no bound)")
 	cmd.RunE = c.run(func(args []string) error { return c.get(args[0], args[1], args[2], f) })
 	return cmd
 }
 
 // restored is what get did.
 type restored struct {
-	Point   string  `json:"point"`
-	Disk    string  `json:"disk"`
-	Image   string  `json:"image"`
-	Size    int64   `json:"size"`
-	Written int64   `json:"written"` // bytes; the rest are holes, or were right already
+	Point string `json:"point"`
+	Disk  string `json:"disk"`
+	Image string `json:"image"`
+	recovery.Restored
+	Resumed bool    `json:"resumed,omitempty"` // it went on with an image that was begun before
 	Digest  string  `json:"digest"`
 	Seconds float64 `json:"seconds"`
 }
 
 func (c *call) get(dir, point, path string, f getFlags) (err error) {
 	start := c.now()
+	if f.inPlace && f.format != image.Raw {
+		return cli.UsageError(fmt.Errorf("--in-place is for raw images and block devices, not for %s", f.format))
+	}
+	if f.maxRate < 0 {
+		return cli.UsageError(errors.New("--max-rate is not negative"))
+	}
 	s, err := c.openToRead(dir)
 	if err != nil {
 		return err
@@ -64,38 +75,54 @@ func (c *call) get(dir, point, path string, f getFlags) (err error) {
 	}
 	progress, stop := c.watch("restore " + d.Name())
 	defer stop()
-	written, err := c.restore(s.Store, p, d, path, f, progress)
+	done := restored{Point: p.ID, Disk: d.Name(), Image: path, Digest: d.Digest()}
+	o := recovery.RestoreOptions{MaxRate: f.maxRate, Progress: progress}
+	if f.inPlace {
+		done.Restored, err = c.replace(s.Store, d, path, o)
+	} else {
+		done.Restored, done.Resumed, err = c.create(s.Store, d, path, f.format, o)
+	}
 	if err != nil {
 		return err
 	}
 	stop()
-	done := restored{p.ID, d.Name(), path, d.Size(), written, d.Digest(), seconds(c.now().Sub(start))}
+	done.Seconds = seconds(c.now().Sub(start))
 	return c.print(done, func(w io.Writer) {
 		row(w, "Point", done.Point)
 		row(w, "Disk", fmt.Sprintf("%s, %v", done.Disk, size(done.Size)))
 		row(w, "Image", done.Image)
 		row(w, "Written", size(done.Written))
+		if done.Read > 0 {
+			row(w, "Right already", size(done.Same))
+			row(w, "Zeroed", size(done.Zeroed))
+		}
 	})
 }
 
-// restore writes the disk, and returns how many bytes it wrote.
-func (c *call) restore(s *recovery.Store, p *recovery.Point, d *recovery.Disk, path string, f getFlags, progress recovery.Progress) (int64, error) {
-	target, err := image.CreateFile(c.ctx(), path, f.format, d.Size())
+// create restores to a new image. What an earlier attempt has left of it is gone on with.
+func (c *call) create(s *recovery.Store, d *recovery.Disk, path, format string, o recovery.RestoreOptions) (done recovery.Restored, resumed bool, err error) {
+	target, err := image.CreateFile(c.ctx(), path, format, d.Size())
 	if err != nil {
-		return 0, err
+		return done, false, err
 	}
-	if err := s.Restore(c.ctx(), d, target, progress); err != nil {
-		return 0, errors.Join(err, target.Abort())
+	o.InPlace, o.NoSync = target.Resumed(), true // Commit makes it durable
+	done, err = s.Restore(c.ctx(), d, target, o)
+	switch {
+	case err == nil:
+		return done, o.InPlace, target.Commit()
+	case c.ctx().Err() != nil:
+		return done, false, errors.Join(err, target.Keep()) // the next attempt goes on with it
 	}
-	return dataOf(p, d), target.Commit()
+	return done, false, errors.Join(err, target.Abort())
 }
 
-// dataOf is how much of a disk is not in holes.
-func dataOf(p *recovery.Point, d *recovery.Disk) int64 {
-	for _, info := range p.Disks() {
-		if info.Name == d.Name() {
-			return info.Size - info.Counters.Zero
-		}
+// replace makes an image or a device that exists equal to the disk.
+func (c *call) replace(s *recovery.Store, d *recovery.Disk, path string, o recovery.RestoreOptions) (done recovery.Restored, err error) {
+	target, err := image.OpenUsed(path)
+	if err != nil {
+		return done, err
 	}
-	return 0
+	defer func() { err = errors.Join(err, target.Close()) }()
+	o.InPlace = true
+	return s.Restore(c.ctx(), d, target, o)
 }

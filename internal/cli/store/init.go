@@ -27,7 +27,7 @@ keep a copy of it in another place than the store.`,
 	}
 	c.bind(cmd)
 	cmd.Flags().StringVar(&c.key.file, "key-file", "", "file with the store's master key; made if it is not there (default: the file named by "+keyFileVariable+")")
-	cmd.RunE = c.run(func(args []string) error { return c.create(args[0]) })
+	cmd.RunE = c.run(func(args []string) error { return c.initialize(args[0]) })
 	return cmd
 }
 
@@ -38,7 +38,7 @@ type created struct {
 	NewKey  bool   `json:"newKey"`
 }
 
-func (c *call) create(dir string) (err error) {
+func (c *call) initialize(dir string) (err error) {
 	if _, err := c.key.path(); err != nil {
 		return err
 	}
