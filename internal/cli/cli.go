@@ -24,9 +24,9 @@ const (
 	exitUsage  = 2
 )
 
-// New returns the root command. The commands that know parts of the server are given from outside, since only
-// main knows those: serve, and what works without a server.
-func New(serve *cobra.Command, alone ...*cobra.Command) *cobra.Command {
+// New returns the root command. What isn't a client's comes from outside: the serve command, since only
+// main knows the server's parts (it may be nil), and offline, the commands that need no server.
+func New(serve *cobra.Command, offline ...*cobra.Command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "kluis",
 		Short: "Back up encrypted virtual machines together with the keys that open them",
@@ -55,8 +55,10 @@ Exit codes: 0 done; 1 failed (the server refused, or the job failed); 2 the comm
 		&cobra.Group{ID: "backup", Title: "Back up and restore:"},
 		&cobra.Group{ID: "things", Title: "What is backed up:"},
 		&cobra.Group{ID: "server", Title: "The server:"},
-		&cobra.Group{ID: "alone", Title: "Without a server:"},
 	)
+	if len(offline) > 0 { // a group without commands would still print its title
+		root.AddGroup(&cobra.Group{ID: "offline", Title: "Without a server:"})
+	}
 	for _, c := range []struct {
 		group    string
 		commands []*cobra.Command
@@ -65,7 +67,7 @@ Exit codes: 0 done; 1 failed (the server refused, or the job failed); 2 the comm
 			recoveryPointCommand(), restoreCommand(), deploymentCommand()}},
 		{"things", []*cobra.Command{groupCommand(), keyVaultCommand(), keyCommand(), secretCommand(), diskCommand(), vmCommand()}},
 		{"server", []*cobra.Command{serve}},
-		{"alone", alone},
+		{"offline", offline},
 	} {
 		for _, command := range c.commands {
 			if command != nil {

@@ -18,8 +18,12 @@ import (
 )
 
 func newRoot() *cobra.Command {
-	return cli.New(&cobra.Command{Use: "serve", Short: "Run the server", Long: "Run the server.", Example: "  kluis serve",
-		RunE: func(*cobra.Command, []string) error { return nil }})
+	return cli.New(plain("serve", "Run the server"), plain("rescue", "Work where no server is"))
+}
+
+func plain(use, short string) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Long: short + ".", Example: "  kluis " + use,
+		RunE: func(*cobra.Command, []string) error { return nil }}
 }
 
 func TestMain(m *testing.M) {
