@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+
+	"kluis/internal/volume/sector"
 )
 
 const (
@@ -46,7 +48,7 @@ func versionAt(r io.ReaderAt, size, off int64, magic string) (int, error) {
 	if size-off < int64(len(b)) {
 		return 0, ErrNotLUKS
 	}
-	if err := readFull(r, b[:], off); err != nil {
+	if err := sector.ReadFull(r, b[:], off); err != nil {
 		return 0, fmt.Errorf("read the header at %d: %w", off, err)
 	}
 	if string(b[:6]) != magic {
@@ -60,7 +62,7 @@ func readHeader1(r io.ReaderAt, size int64) (*Header, error) {
 		return nil, &DamageError{"header", fmt.Sprintf("the disk ends after %d bytes", size)}
 	}
 	raw := make([]byte, header1Size)
-	if err := readFull(r, raw, 0); err != nil {
+	if err := sector.ReadFull(r, raw, 0); err != nil {
 		return nil, fmt.Errorf("read the LUKS1 header: %w", err)
 	}
 	var b binary1

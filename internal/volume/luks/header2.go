@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"kluis/internal/volume/sector"
 )
 
 const binary2Size = 4096
@@ -124,7 +126,7 @@ func readCopy2(r io.ReaderAt, size, off int64, magic string) (*copy2, error) {
 		return nil, &DamageError{"header", fmt.Sprintf("the disk ends after %d bytes", size)}
 	}
 	raw := make([]byte, binary2Size)
-	if err := readFull(r, raw, off); err != nil {
+	if err := sector.ReadFull(r, raw, off); err != nil {
 		return nil, fmt.Errorf("read the LUKS2 header at %d: %w", off, err)
 	}
 	c := &copy2{}
@@ -143,7 +145,7 @@ func readCopy2(r io.ReaderAt, size, off int64, magic string) (*copy2, error) {
 	}
 	whole := make([]byte, c.Size)
 	copy(whole, raw)
-	if err := readFull(r, whole[binary2Size:], off+binary2Size); err != nil {
+	if err := sector.ReadFull(r, whole[binary2Size:], off+binary2Size); err != nil {
 		return nil, fmt.Errorf("read the LUKS2 header at %d: %w", off, err)
 	}
 	if err := c.verify(whole); err != nil {

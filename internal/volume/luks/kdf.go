@@ -13,6 +13,8 @@ import (
 	"io"
 
 	"golang.org/x/crypto/argon2"
+
+	"kluis/internal/volume/sector"
 )
 
 // newHash returns the hash of that name, nil if there is none.
@@ -54,7 +56,7 @@ func (s *slot) volumeKey(ctx context.Context, r io.ReaderAt, passphrase []byte) 
 	}
 	split := make([]byte, s.splitSize())
 	defer clear(split)
-	if err := readFull(r, split, s.areaOffset); err != nil {
+	if err := sector.ReadFull(r, split, s.areaOffset); err != nil {
 		return nil, fmt.Errorf("read the key-slot area at %d: %w", s.areaOffset, err)
 	}
 	c.decrypt(split, ivUnit, 0)

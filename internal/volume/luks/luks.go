@@ -21,6 +21,7 @@ import (
 	"slices"
 
 	"kluis/internal/secret"
+	"kluis/internal/volume/sector"
 )
 
 // ErrNotLUKS says that there is no LUKS header here.
@@ -187,63 +188,19 @@ func (v *Volume) Close() error {
 	return nil
 }
 
-// readUnit bounds the buffer that an unaligned read needs.
-const readUnit = 64 << 10
-
 // ReadAt reads plain bytes.
 func (v *Volume) ReadAt(p []byte, off int64) (int, error) {
 	if v.cipher == nil {
 		return 0, ErrClosed
 	}
-	if off < 0 {
-		return 0, errors.New("read a LUKS volume: negative offset")
-	}
-	if off >= v.header.Size {
-		return 0, io.EOF
-	}
-	var end error
-	if left := v.header.Size - off; int64(len(p)) > left {
-		p, end = p[:left], io.EOF
-	}
-	sector := int64(v.header.SectorSize)
-	var buf []byte
-	n := 0
-	for n < len(p) {
-		at := off + int64(n)
-		skip := at % sector
-		if whole := int64(len(p)-n) / sector * sector; skip == 0 && whole > 0 {
-			part := p[n : int64(n)+min(whole, readUnit)]
-			if err := v.readSectors(part, at); err != nil {
-				return n, err
-			}
-			n += len(part)
-			continue
-		}
-		if buf == nil {
-			buf = make([]byte, sector)
-		}
-		if err := v.readSectors(buf, at-skip); err != nil {
-			return n, err
-		}
-		n += copy(p[n:], buf[skip:])
-	}
-	return n, end
+	return sector.ReadAt(p, off, v.header.Size, v.header.SectorSize, v.readSectors)
 }
 
 // readSectors fills p with whole sectors from off, which is a multiple of the sector size.
 func (v *Volume) readSectors(p []byte, off int64) error {
-	if err := readFull(v.r, p, v.header.Offset+off); err != nil {
+	if err := sector.ReadFull(v.r, p, v.header.Offset+off); err != nil {
 		return fmt.Errorf("read encrypted sectors at %d: %w", v.header.Offset+off, err)
 	}
 	v.cipher.decrypt(p, v.header.SectorSize, v.header.ivBase+uint64(off)/ivUnit)
 	return nil
-}
-
-// readFull reads exactly len(p) bytes.
-func readFull(r io.ReaderAt, p []byte, off int64) error {
-	_, err := io.ReadFull(io.NewSectionReader(r, off, int64(len(p))), p)
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
 }
