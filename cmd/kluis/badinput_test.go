@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"testing"
 
+	"kluis/internal/armid"
 	"kluis/internal/client"
 	"kluis/internal/tooltest"
 )
@@ -222,40 +223,126 @@ func (m *machine) occupy(t *testing.T, disk string) error {
 	return nil
 }
 
-// A restore onto a disk that is full says so, removes what it wrote, and works once there is room.
-func TestRestoreTargetFull(t *testing.T) {
-	target := t.TempDir()
-	if err := syscall.Mount("tmpfs", target, "tmpfs", 0, "size=8m"); err != nil {
+// mountSmall mounts a file system of its own at a new folder and returns the folder, and what gives it another size.
+func mountSmall(t *testing.T, size string) (folder string, resize func(size string)) {
+	t.Helper()
+	folder = t.TempDir()
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size="+size); err != nil {
 		tooltest.Missing(t, "mount a small file system: %v (needs root)", err)
 	}
-	t.Cleanup(func() { _ = syscall.Unmount(target, syscall.MNT_DETACH) })
+	t.Cleanup(func() { _ = syscall.Unmount(folder, syscall.MNT_DETACH) })
+	return folder, func(size string) {
+		t.Helper()
+		if err := syscall.Mount("tmpfs", folder, "tmpfs", syscall.MS_REMOUNT, "size="+size); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A restore onto a disk that is full says so, removes what it wrote, also a disk that was whole already, and
+// works once there is room.
+func TestRestoreTargetFull(t *testing.T) {
+	target, resize := mountSmall(t, "8m")
 	s := newServer(t, "", "--restore-dir", target)
 	m := newMachine(t, s, 24)
 	ctx := soon(t)
 	item := m.enable(ctx, t)
 	first := m.backUp(ctx, t, item)
 	must[client.Group](t)(s.PutGroup(ctx, "small", location))
-	restore := func() error {
-		id := must[string](t)(s.RestoreDisks(ctx, item, first.Properties.Bag("Recovery Point Id"),
-			client.RestoreRequest{TargetGroup: s.Subscription().Group("small"), StorageAccount: m.account, Region: location}))
-		j, err := s.WaitJob(ctx, m.vault, id, nil)
-		if err == nil {
-			err = j.Properties.Err()
+	for _, size := range []string{"8m", "40m"} { // for no disk, for one of the two
+		resize(size)
+		if err := m.restore(ctx, t, item, first, "small"); !client.Is(err, "UserErrorRestoreTargetFull") {
+			t.Fatalf("%s: the restore ended as %v", size, err)
 		}
-		return err
+		if disks := must[[]client.Disk](t)(s.Disks(ctx, s.Subscription().Group("small"))); len(disks) != 0 {
+			t.Errorf("%s: a restore that failed left %d disks", size, len(disks))
+		}
+		walkFiles(t, target, func(path string, _ []byte) { t.Errorf("%s: a restore that failed left %s", size, path) })
 	}
-	if err := restore(); !client.Is(err, "UserErrorRestoreTargetFull") {
-		t.Fatalf("the restore ended as %v", err)
+	resize("256m")
+	if err := m.restore(ctx, t, item, first, "small"); err != nil {
+		t.Errorf("with enough room the restore ended as %v", err)
 	}
-	if disks := must[[]client.Disk](t)(s.Disks(ctx, s.Subscription().Group("small"))); len(disks) != 0 {
-		t.Errorf("a restore that failed left %d disks", len(disks))
+	m.checkRestored(ctx, t, "small")
+}
+
+// A backup into a store that is full says so and harms no recovery point; once there is room it works.
+func TestRecoveryStoreFull(t *testing.T) {
+	folder, resize := mountSmall(t, "128m")
+	s := newServer(t, "", "--store", folder)
+	m := newMachine(t, s, 24)
+	ctx := soon(t)
+	item := m.enable(ctx, t)
+	first := m.backUp(ctx, t, item)
+	before := must[[]byte](t)(os.ReadFile(m.files["data"]))
+	m.rewrite(ctx, t, 192)
+	id := must[string](t)(s.Backup(ctx, item.ARMID(), ""))
+	j, err := s.WaitJob(ctx, m.vault, id, nil)
+	if err == nil {
+		err = j.Properties.Err()
 	}
-	walkFiles(t, target, func(path string, _ []byte) { t.Errorf("a restore that failed left %s", path) })
-	if err := syscall.Mount("tmpfs", target, "tmpfs", syscall.MS_REMOUNT, "size=256m"); err != nil {
+	wantProblem(t, err, "UserErrorRecoveryStoreFull", "store")
+	if err := os.WriteFile(m.files["data"], before, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := restore(); err != nil {
-		t.Errorf("with enough room the restore ended as %v", err)
+	m.checkPoints(ctx, t, item, first)
+	resize("512m")
+	m.rewrite(ctx, t, 192)
+	second := m.backUp(ctx, t, item)
+	m.checkPoints(ctx, t, item, first, second)
+}
+
+// A restore that could not end well is refused before anything is written.
+func TestRestoreTargetsThatAreNotThere(t *testing.T) {
+	s := newServer(t, "")
+	m := newMachine(t, s, 24)
+	ctx := soon(t)
+	item := m.enable(ctx, t)
+	point := m.backUp(ctx, t, item).Properties.Bag("Recovery Point Id")
+	there := s.Subscription().Group(group)
+	for _, c := range []struct {
+		point   string
+		group   armid.ID
+		account armid.ID
+		code    string
+		names   string
+	}{
+		{point, s.Subscription().Group("nowhere"), m.account, "ResourceGroupNotFound", "nowhere"},
+		{point, there, s.StorageAccountID(group, "nothing1"), "StorageAccountNotFound", "nothing1"},
+		{"1", there, m.account, "BMSUserErrorRecoveryPointNotFound", "1"},
+	} {
+		_, err := s.RestoreDisks(ctx, item, c.point, client.RestoreRequest{TargetGroup: c.group, StorageAccount: c.account, Region: location})
+		wantProblem(t, err, c.code, c.names)
+	}
+	if disks := must[[]client.Disk](t)(s.Disks(ctx, there)); len(disks) != 2 {
+		t.Errorf("%d disks after restores that were refused, want the machine's own two", len(disks))
+	}
+}
+
+// Two restores into one group, both in one second, become disks of their own: neither takes the other's.
+func TestRestoresSideBySide(t *testing.T) {
+	s := newServer(t, "")
+	m := newMachine(t, s, 24)
+	ctx := soon(t)
+	item := m.enable(ctx, t)
+	first := m.backUp(ctx, t, item)
+	before := content(t, m.files["data"])
+	m.change(t)
+	second := m.backUp(ctx, t, item)
+	must[client.Group](t)(s.PutGroup(ctx, "both", location))
+	for _, j := range []client.Job{first, second} {
+		if err := m.restore(ctx, t, item, j, "both"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := map[string]int{}
+	for _, d := range must[[]client.Disk](t)(s.Disks(ctx, s.Subscription().Group("both"))) {
+		if strings.HasPrefix(d.Name, "data-") {
+			found[string(content(t, imagePath(d)))]++
+		}
+	}
+	if found[string(before)] != 1 || found[string(content(t, m.files["data"]))] != 1 || len(found) != 2 {
+		t.Error("the data disks of the two recovery points were not restored side by side")
 	}
 }
 

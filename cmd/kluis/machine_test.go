@@ -159,10 +159,10 @@ func read(ctx context.Context, t *testing.T, volume []byte, passphrase, name str
 }
 
 // rewrite makes the data disk anew, with the same key: everything in it is new to the store.
-func (m *machine) rewrite(ctx context.Context, t *testing.T) {
+func (m *machine) rewrite(ctx context.Context, t *testing.T, megabytes int64) {
 	t.Helper()
 	info := must[fs.FileInfo](t)(os.Stat(m.files["data"]))
-	makeVolume(ctx, t, m.files["data"], m.formats["data"], 192, m.passphrase["data"], m.plain["data"], volumetest.Options{Version: 1})
+	makeVolume(ctx, t, m.files["data"], m.formats["data"], megabytes, m.passphrase["data"], m.plain["data"], volumetest.Options{Version: 1})
 	if now := must[fs.FileInfo](t)(os.Stat(m.files["data"])); now.Size() < info.Size()/2 {
 		t.Fatal("the disk was not made anew")
 	}

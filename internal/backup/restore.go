@@ -117,7 +117,7 @@ func (s *Service) checkTarget(ctx context.Context, p Point, req RestoreRequest) 
 	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.Compute/disks/write", req.TargetGroup); err != nil {
 		return err
 	}
-	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.Storage/storageAccounts/read", req.StorageAccount); err != nil {
+	if err := s.o.Artifacts.AccountExists(ctx, req.StorageAccount); err != nil {
 		return err
 	}
 	return s.o.Groups.GroupExists(ctx, req.TargetGroup.ResourceGroup)
@@ -185,6 +185,9 @@ func (restoreWork) Kind() string { return "Restore" }
 func (w restoreWork) Run(ctx context.Context, r *job.Run) error {
 	run := &restoreRun{s: w.s, r: r}
 	err := run.run(ctx)
+	if err != nil && (ctx.Err() == nil || job.WasCancelled(ctx)) {
+		run.undo(context.WithoutCancel(ctx))
+	}
 	if err == nil || ctx.Err() != nil || problem.Of(err) != nil {
 		return err
 	}
@@ -278,8 +281,7 @@ func (r *restoreRun) restoreDisks(ctx context.Context) error {
 // restoreDisk writes one disk beside its final path, makes it durable, and only then lets it become a
 // resource. Its name is decided by the job, so an attempt that follows a kill finds what is done.
 func (r *restoreRun) restoreDisk(ctx context.Context, d PointDisk, as compute.Disk, progress recovery.Progress) (compute.Disk, error) {
-	name := d.Name + "-" + r.r.Created().UTC().Format(timeSuffix)
-	id := r.args.TargetGroup.Resource("Microsoft.Compute/disks", name)
+	name, id := r.target(d)
 	if done, err := r.s.o.Machines.LookupDisk(ctx, id); err == nil {
 		return done, nil
 	}
@@ -287,27 +289,35 @@ func (r *restoreRun) restoreDisk(ctx context.Context, d PointDisk, as compute.Di
 	if err != nil {
 		return compute.Disk{}, pointDamaged(err)
 	}
-	target, err := r.newDisk(ctx, name, d)
+	image, err := r.newDisk(ctx, name, d)
 	if err != nil {
 		return compute.Disk{}, restoreFailure(d.Name, err)
 	}
-	defer func() { _ = target.Abort() }() // does nothing once committed
+	defer func() { _ = image.Abort() }() // does nothing once committed
 	store, err := r.storeOf(ctx)
 	if err != nil {
 		return compute.Disk{}, err
 	}
 	// Commit makes the disk durable, so that Restore need not.
-	if _, err := store.Restore(ctx, source, target, recovery.RestoreOptions{NoSync: true, Progress: progress}); err != nil {
+	if _, err := store.Restore(ctx, source, image, recovery.RestoreOptions{NoSync: true, Progress: progress}); err != nil {
 		return compute.Disk{}, restoreFailure(d.Name, err)
 	}
-	if err := target.Commit(); err != nil {
+	if err := image.Commit(); err != nil {
 		return compute.Disk{}, restoreFailure(d.Name, err)
 	}
-	disk, err := r.s.o.Machines.AdoptRestored(ctx, id, target.Path(), d.Size, as)
+	disk, err := r.s.o.Machines.AdoptRestored(ctx, id, image.Path(), d.Size, as)
 	if err != nil {
-		return compute.Disk{}, errors.Join(err, r.s.o.Fabric.Remove(context.WithoutCancel(ctx), target.Path()))
+		return compute.Disk{}, errors.Join(err, r.s.o.Fabric.Remove(context.WithoutCancel(ctx), image.Path()))
 	}
 	return disk, nil
+}
+
+// target is the disk resource that a disk becomes. Its name has Azure's form and the beginning of the job's id:
+// of two disks of one name that are restored in one second, each must become its own.
+func (r *restoreRun) target(d PointDisk) (name string, id armid.ID) {
+	unique, _, _ := strings.Cut(r.r.ID(), "-")
+	name = d.Name + "-" + r.r.Created().UTC().Format(timeSuffix) + "-" + unique
+	return name, r.args.TargetGroup.Resource("Microsoft.Compute/disks", name)
 }
 
 // newDisk begins an image. One that is there although no resource has it was left by an attempt that was
@@ -323,6 +333,27 @@ func (r *restoreRun) newDisk(ctx context.Context, name string, d PointDisk) (New
 		return r.s.o.Fabric.NewDisk(ctx, folder, name+".raw", d.Size, data)
 	}
 	return target, err
+}
+
+// undo removes what a restore that failed has made, whichever attempt made it: a machine has all of its disks
+// or none. What a VM was given already stays.
+func (r *restoreRun) undo(ctx context.Context) {
+	for _, d := range r.point.Disks {
+		if !r.wanted(d) {
+			continue
+		}
+		name, id := r.target(d)
+		err := r.s.o.Machines.DropRestored(ctx, id)
+		if err == nil && r.r.Attempt() > 1 { // takes over what a killed attempt left, and lets go of it
+			var left NewDisk
+			if left, err = r.newDisk(ctx, name, d); err == nil {
+				err = left.Abort()
+			}
+		}
+		if err != nil {
+			r.r.Log().Warn("remove a disk of a restore that failed", "disk", name, "error", err)
+		}
+	}
 }
 
 func (r *restoreRun) storeOf(ctx context.Context) (*recovery.Store, error) {

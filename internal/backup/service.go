@@ -60,6 +60,7 @@ type Machines interface {
 	Encryption(ctx context.Context, vm armid.ID) ([]compute.DiskEncryption, error)
 	ImageOf(ctx context.Context, disk armid.ID) (fabric.DiskSpec, error)
 	AdoptRestored(ctx context.Context, id armid.ID, path string, size int64, from compute.Disk) (compute.Disk, error)
+	DropRestored(ctx context.Context, id armid.ID) error
 }
 
 // Fabric is what a backup and a restore need of a VM host.
@@ -90,6 +91,8 @@ type Keys interface {
 
 // Artifacts is where a restore leaves the configuration and the template.
 type Artifacts interface {
+	// AccountExists is nil when the caller may read the account and it is there.
+	AccountExists(ctx context.Context, account armid.ID) error
 	WriteArtifact(ctx context.Context, account armid.ID, container, name string, data []byte) (url string, err error)
 }
 

@@ -8,8 +8,8 @@
 // Documents are kept as they were sent: what a client says about a VM that means nothing here is given
 // back, and is part of every recovery point. What is read from them is in VM and Disk (document.go).
 //
-// Methods check the caller's role. Those named Lookup…, Encryption, ImageOf and AdoptRestored do not:
-// they serve jobs of the backup service, which was asked by somebody whose role was checked then.
+// Methods check the caller's role. Those named Lookup…, Encryption, ImageOf, AdoptRestored and DropRestored
+// do not: they serve jobs of the backup service, which was asked by somebody whose role was checked then.
 package compute
 
 import (
@@ -202,6 +202,23 @@ func (s *Service) DeleteDisk(ctx context.Context, id armid.ID) (existed bool, er
 	if err := s.o.Authorizer.Authorize(ctx, DiskType+"/delete", id); err != nil {
 		return false, err
 	}
+	return s.removeDisk(ctx, id)
+}
+
+// DropRestored removes a disk that a restore has written, for a restore that failed after all. A disk that
+// is not there or was imported is left alone; one that a VM has by now is an error.
+func (s *Service) DropRestored(ctx context.Context, id armid.ID) error {
+	row, err := s.diskRow(ctx, id)
+	if isNotFound(err) || err == nil && !row.owned {
+		return nil
+	}
+	if err == nil {
+		_, err = s.removeDisk(ctx, id)
+	}
+	return err
+}
+
+func (s *Service) removeDisk(ctx context.Context, id armid.ID) (existed bool, err error) {
 	var row diskRow
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		row, err = selectDisk(ctx, tx, id)

@@ -319,6 +319,36 @@ func TestAdoptRestored(t *testing.T) {
 	})
 }
 
+func TestDropRestored(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		h, ctx := newHost(t, db), t.Context()
+		from := h.mustPutDisk("os")
+		path := filepath.Join(h.restore, "restored")
+		if err := os.WriteFile(path, make([]byte, 4096), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		id := diskID("restored")
+		if _, err := h.AdoptRestored(ctx, id, path, 4096, from); err != nil {
+			t.Fatal(err)
+		}
+		h.denied = compute.DiskType + "/delete" // a job has no caller whose role could be asked for
+		for _, drop := range []armid.ID{id, id, diskID("os")} {
+			if err := h.DropRestored(ctx, drop); err != nil {
+				t.Errorf("drop %s: %v", drop.Name(), err)
+			}
+		}
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the restored file: %v", err)
+		}
+		if _, err := h.LookupDisk(ctx, id); problem.KindOf(err) != problem.NotFound {
+			t.Errorf("the dropped disk: %v", err)
+		}
+		if _, err := h.LookupDisk(ctx, diskID("os")); err != nil {
+			t.Errorf("the imported disk: %v", err)
+		}
+	})
+}
+
 func TestVM(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		h, ctx := newHost(t, db), t.Context()

@@ -47,6 +47,10 @@ var errShutdown = errors.New("the server is stopping")
 
 var errCancelled = errors.New("the job was cancelled")
 
+// WasCancelled reports whether the context of a job's work ended because the job was cancelled. Otherwise an
+// attempt that is cut short will be followed by another, here or on another node.
+func WasCancelled(ctx context.Context) bool { return errors.Is(context.Cause(ctx), errCancelled) }
+
 // errLost ends the context of a job whose lease another node has.
 var errLost = errors.New("the job's lease was lost")
 

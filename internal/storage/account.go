@@ -79,6 +79,12 @@ func (s *Service) Account(ctx context.Context, id armid.ID) (Account, error) {
 	return a, err
 }
 
+// AccountExists is nil when there is such an account and the caller may read it.
+func (s *Service) AccountExists(ctx context.Context, id armid.ID) error {
+	_, err := s.Account(ctx, id)
+	return err
+}
+
 // account finds an account by its name, which may be any text.
 func (s *Service) account(ctx context.Context, name string) (a Account, err error) {
 	if !accountName.MatchString(strings.ToLower(name)) {
