@@ -132,8 +132,11 @@ func (d *door) serve(w http.ResponseWriter, x request) error {
 		return d.serveAccount(ctx, w, x)
 	case x.blob == "":
 		return unsupported(x.Method + " on a container without restype=container")
-	case x.query.Get("comp") != "":
-		return unsupported("comp=" + x.query.Get("comp"))
+	}
+	for _, name := range []string{"comp", "snapshot", "versionid"} {
+		if value := x.query.Get(name); value != "" {
+			return unsupported(name + "=" + value)
+		}
 	}
 	return d.serveBlob(ctx, w, x)
 }
@@ -202,6 +205,9 @@ func (d *door) head(ctx context.Context, w http.ResponseWriter, x request) error
 	if err != nil {
 		return err
 	}
+	if answered, err := x.unwanted(w, b); answered || err != nil {
+		return err
+	}
 	describe(w.Header(), b)
 	w.Header().Set("Content-Length", fmt.Sprint(b.Size))
 	w.WriteHeader(http.StatusOK)
@@ -215,6 +221,9 @@ func (d *door) read(ctx context.Context, w http.ResponseWriter, x request) error
 		return err
 	}
 	defer func() { _ = data.Close() }() // only read
+	if answered, err := x.unwanted(w, b); answered || err != nil {
+		return err
+	}
 	status, length := http.StatusOK, b.Size
 	if partial && b.Size > 0 {
 		if length -= off; n >= 0 {
@@ -230,6 +239,21 @@ func (d *door) read(ctx context.Context, w http.ResponseWriter, x request) error
 		panic(http.ErrAbortHandler) // the length is promised: what is cut short must not look whole
 	}
 	return nil
+}
+
+// unwanted looks at the conditions of a read. A blob that the client has already is answered with 304, one
+// that is not the one it means is an error.
+func (x request) unwanted(w http.ResponseWriter, b storage.Blob) (answered bool, err error) {
+	conditions, err := x.conditions()
+	for _, holds := range conditions {
+		err = errors.Join(err, holds(b, true))
+	}
+	if !problem.Is(err, "BlobAlreadyExists") {
+		return false, err
+	}
+	w.Header().Set("Etag", b.ETag())
+	w.WriteHeader(http.StatusNotModified)
+	return true, nil
 }
 
 var rangeHeader = regexp.MustCompile(`^bytes=(\d{1,18})-(\d{0,18})$`)
