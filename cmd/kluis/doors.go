@@ -115,7 +115,7 @@ func (p *parts) newDeployments() *deployment.Service {
 			g, err := p.resources.Group(ctx, group)
 			return g.Location, err
 		},
-		Fetch: p.readOwnBlob, Now: time.Now, NewID: uuid.NewString})
+		Fetch: p.readOwnBlob, Now: time.Now, NewID: uuid.NewString, Logger: p.log})
 }
 
 func decode[T any](id armid.ID, body json.RawMessage) (v T, err error) {
