@@ -101,13 +101,15 @@ type WeekdaysOf struct {
 	Weeks []string `json:"weeksOfTheMonth"` // First, Second, Third, Fourth, Last
 }
 
-// Limits of Azure Backup for a standard policy.
+// Limits of Azure Backup for a standard policy. Whatever the unit, nothing is kept for longer than 99 years.
 const (
-	maxRetentionDays    = 9999
+	maxRetentionYears   = 99
 	minRetentionDays    = 7
 	defaultRetention    = 30 * 24 * time.Hour // of a backup on demand
 	maxScheduleRunTimes = 1
 )
+
+var maxRetention = map[string]int{"Days": 9999, "Weeks": 5163, "Months": 1188, "Years": maxRetentionYears}
 
 // defaultPolicy is the policy that every new vault has: daily at 22:00 UTC, kept for 30 days.
 func defaultPolicy(vault armid.ID, now time.Time) Policy {
@@ -209,11 +211,12 @@ func (m MonthlyRetention) check(where string) error {
 }
 
 func (d Duration) check(where string) error {
-	if !slices.Contains([]string{"Days", "Weeks", "Months", "Years"}, d.Type) {
+	most, ok := maxRetention[d.Type]
+	if !ok {
 		return fmt.Errorf("%s.retentionDuration.durationType is %q; it is Days, Weeks, Months or Years", where, d.Type)
 	}
-	if d.Count < 1 || d.Count > maxRetentionDays {
-		return fmt.Errorf("%s.retentionDuration.count is %d; it is 1 to %d", where, d.Count, maxRetentionDays)
+	if d.Count < 1 || d.Count > most {
+		return fmt.Errorf("%s.retentionDuration.count is %d; for %s it is 1 to %d", where, d.Count, d.Type, most)
 	}
 	if d.Type == "Days" && d.Count < minRetentionDays {
 		return fmt.Errorf("%s keeps recovery points for %d days; the least is %d", where, d.Count, minRetentionDays)

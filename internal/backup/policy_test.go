@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -53,6 +54,9 @@ func TestRetentionExpiry(t *testing.T) {
 		{"2026-11-22 22:00", "2026-12-20 22:00", "a Sunday: weekly"},
 		{"2026-11-29 22:00", "2027-05-29 22:00", "the last Sunday: monthly"},
 		{"2026-12-31 22:00", "2029-12-31 22:00", "the last day of December: yearly"},
+		{"2026-12-30 22:00", "2027-01-09 22:00", "the last day but one: daily"},
+		{"2026-08-23 22:00", "2026-09-20 22:00", "the fourth Sunday of five: weekly"},
+		{"2026-08-30 22:00", "2027-03-02 22:00", "the fifth Sunday of five: monthly"},
 	} {
 		if got := r.Expiry(at(c.taken)); !got.Equal(at(c.want)) {
 			t.Errorf("%s (%s): kept until %v, want %s", c.taken, c.why, got, c.want)
@@ -91,6 +95,10 @@ func TestPolicyCheck(t *testing.T) {
 		"no retention":    func(p *PolicyProperties) { p.Retention.Daily = nil },
 		"too short":       func(p *PolicyProperties) { p.Retention.Daily.Duration.Count = 6 },
 		"too long":        func(p *PolicyProperties) { p.Retention.Daily.Duration.Count = 10000 },
+		"weeks":           func(p *PolicyProperties) { p.Retention.Daily.Duration = Duration{5164, "Weeks"} },
+		"months":          func(p *PolicyProperties) { p.Retention.Daily.Duration = Duration{1189, "Months"} },
+		"years":           func(p *PolicyProperties) { p.Retention.Daily.Duration = Duration{100, "Years"} },
+		"nothing":         func(p *PolicyProperties) { p.Retention.Daily.Duration.Count = 0 },
 		"unit":            func(p *PolicyProperties) { p.Retention.Daily.Duration.Type = "Hours" },
 		"bad weekday": func(p *PolicyProperties) {
 			p.Retention.Weekly = &WeeklyRetention{Days: []string{"Caturday"}, Duration: Duration{4, "Weeks"}}
@@ -106,4 +114,62 @@ func TestPolicyCheck(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+// Days of the month are those of the calendar: a date that a month has not is not there, its last day always is.
+func TestMonthlyDates(t *testing.T) {
+	on := func(d DateOf) MonthlyRetention {
+		return MonthlyRetention{Format: "Daily", Dates: &DatesOf{Days: []DateOf{d}}}
+	}
+	for _, c := range []struct {
+		rule  DateOf
+		taken string
+		want  bool
+	}{
+		{DateOf{Date: 1}, "2026-03-01 22:00", true},
+		{DateOf{Date: 1}, "2026-03-31 22:00", false},
+		{DateOf{Date: 31}, "2026-04-30 22:00", false},
+		{DateOf{IsLast: true}, "2026-04-30 22:00", true},
+		{DateOf{IsLast: true}, "2028-02-28 22:00", false},
+		{DateOf{IsLast: true}, "2028-02-29 22:00", true},
+		{DateOf{IsLast: true}, "2026-12-31 22:00", true},
+	} {
+		if got := on(c.rule).covers(at(c.taken)); got != c.want {
+			t.Errorf("%+v covers %s: %t", c.rule, c.taken, got)
+		}
+	}
+}
+
+// A policy that is accepted keeps every recovery point for at least a week, as long as its longest rule that
+// applies says, and until a time that can be written down.
+func TestExpiryProperty(t *testing.T) {
+	duration := rapid.Custom(func(t *rapid.T) Duration {
+		unit := rapid.SampledFrom([]string{"Days", "Weeks", "Months", "Years"}).Draw(t, "unit")
+		least := 1
+		if unit == "Days" {
+			least = minRetentionDays
+		}
+		return Duration{rapid.IntRange(least, maxRetention[unit]).Draw(t, "count"), unit}
+	})
+	days := rapid.SliceOfDistinct(rapid.SampledFrom([]string{"Sunday", "Wednesday", "Saturday"}), rapid.ID[string])
+	rapid.Check(t, func(t *rapid.T) {
+		p := defaultPolicy(vaultID, at("2026-11-23 00:00")).Body
+		p.Retention.Daily = &DailyRetention{Duration: duration.Draw(t, "daily")}
+		p.Retention.Weekly = &WeeklyRetention{Days: days.Draw(t, "days"), Duration: duration.Draw(t, "weekly")}
+		p.Retention.Monthly = &MonthlyRetention{Format: "Weekly", Duration: duration.Draw(t, "monthly"),
+			Weekdays: &WeekdaysOf{Days: days.Draw(t, "month days"), Weeks: []string{"First", "Last"}}}
+		p.Retention.Yearly = &YearlyRetention{Months: []string{"January", "June"}, MonthlyRetention: MonthlyRetention{Format: "Daily",
+			Dates: &DatesOf{Days: []DateOf{{Date: 1}, {IsLast: true}}}, Duration: duration.Draw(t, "yearly")}}
+		if err := p.check(); err != nil {
+			t.Fatal(err)
+		}
+		taken := time.Unix(rapid.Int64Range(1.7e9, 4e9).Draw(t, "taken"), 0).UTC()
+		expiry := p.Retention.Expiry(taken)
+		if expiry.Before(taken.AddDate(0, 0, minRetentionDays)) || expiry.Before(p.Retention.Daily.Duration.after(taken)) || expiry.After(taken.AddDate(maxRetentionYears, 0, 1)) {
+			t.Fatalf("taken %v, kept until %v", taken, expiry)
+		}
+		if _, err := json.Marshal(expiry); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

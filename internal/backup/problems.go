@@ -221,6 +221,12 @@ func expiryInThePast(t time.Time) *problem.Error {
 		WithAdvice("Give recoveryPointExpiryTimeInUTC a time to come, or leave it out to keep the point for 30 days.")
 }
 
+func expiryTooFar(t time.Time) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidRecoveryPointExpiryTime",
+		"The recovery point would expire at %s, which is more than %d years ahead.", t.Format(time.RFC3339), maxRetentionYears).
+		WithAdvice("Give recoveryPointExpiryTimeInUTC an earlier time, or leave it out to keep the point for 30 days.")
+}
+
 func jobNotFound(id string) *problem.Error {
 	return problem.New(problem.NotFound, "BMSUserErrorJobNotFound", "The job %.60q does not exist in this vault.", id).
 		WithAdvice("List the vault's jobs: kluis job list.")

@@ -59,6 +59,9 @@ func (s *Service) BackUp(ctx context.Context, id armid.ID, expiry time.Time) (j 
 	if !expiry.After(now) {
 		return job.Job{}, expiryInThePast(expiry)
 	}
+	if expiry.After(now.AddDate(maxRetentionYears, 0, 0)) {
+		return job.Job{}, expiryTooFar(expiry)
+	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		item, err := selectItem(ctx, tx, id)
 		if err != nil {
