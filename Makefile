@@ -2,7 +2,7 @@
 
 GO       ?= go
 BIN      := bin
-DISKS    := cryptsetup-bin qemu-utils e2fsprogs
+DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl
 SERVERS  := postgresql
 PEERS    := restic borgbackup
 

@@ -70,7 +70,7 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 	scheduling, stopScheduling := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { p.backup.RunSchedule(scheduling) })
-	background.Go(func() { p.purgeExpired(scheduling) })
+	background.Go(func() { p.keepKeyVaults(scheduling) })
 	defer func() { stopScheduling(); background.Wait() }()
 
 	server := &http.Server{Handler: p.door, TLSConfig: p.tls, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
@@ -94,13 +94,17 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 	return nil
 }
 
-// purgeExpired lets go, every hour, of what has been in soft delete for its time.
-func (p *parts) purgeExpired(ctx context.Context) {
+// keepKeyVaults does, every hour, what key vaults do by themselves: it lets go of what has been in soft delete for its
+// time, and rotates the keys whose policy says so.
+func (p *parts) keepKeyVaults(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
 		if err := p.keyvault.PurgeExpired(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("purge expired keys and secrets", "error", err)
+		}
+		if err := p.keyvault.RotateDue(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("rotate keys by their policies", "error", err)
 		}
 		select {
 		case <-ctx.Done():

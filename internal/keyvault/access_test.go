@@ -14,6 +14,7 @@ import (
 	"kluis/internal/database/databasetest"
 	"kluis/internal/identity"
 	"kluis/internal/keyvault"
+	"kluis/internal/problem"
 	"kluis/internal/seal"
 	"kluis/internal/secret"
 )
@@ -64,11 +65,38 @@ var uses = []struct {
 		return err
 	}},
 	{"keys", "encrypt", "KeyEncrypt", func(r *room, ctx context.Context) error {
-		_, _, err := r.Encrypt(ctx, keyvault.KeyID{Vault: "kv-one", Name: "k"}, keyvault.RSAOAEP, secret.New([]byte("x")))
+		_, _, err := r.Encrypt(ctx, keyvault.KeyID{Vault: "kv-one", Name: "k"}, keyvault.RSAOAEP, secret.New([]byte("x")), nil, nil)
 		return err
 	}},
 	{"keys", "decrypt", "KeyDecrypt", func(r *room, ctx context.Context) error {
-		_, _, err := r.Decrypt(ctx, keyvault.KeyID{Vault: "kv-one", Name: "k"}, keyvault.RSAOAEP, []byte("x"))
+		_, _, err := r.Decrypt(ctx, keyvault.KeyID{Vault: "kv-one", Name: "k"}, keyvault.RSAOAEP, keyvault.Ciphertext{Value: []byte("x")})
+		return err
+	}},
+	{"keys", "sign", "KeySign", func(r *room, ctx context.Context) error {
+		_, _, err := r.Sign(ctx, keyvault.KeyID{Vault: "kv-one", Name: "k"}, "RS256", make([]byte, 32))
+		return err
+	}},
+	{"keys", "verify", "KeyVerify", func(r *room, ctx context.Context) error {
+		_, err := r.Verify(ctx, keyvault.KeyID{Vault: "kv-one", Name: "k"}, "RS256", make([]byte, 32), []byte("x"))
+		return err
+	}},
+	{"keys", "rotate", "KeyRotate", func(r *room, ctx context.Context) error {
+		_, err := r.RotateKey(ctx, "kv-one", "none")
+		return err
+	}},
+	{"keys", "getrotationpolicy", "KeyRotationPolicyGet", func(r *room, ctx context.Context) error {
+		_, _, err := r.RotationPolicy(ctx, "kv-one", "k")
+		return err
+	}},
+	{"keys", "setrotationpolicy", "KeyRotationPolicySet", func(r *room, ctx context.Context) error {
+		_, _, err := r.PutRotationPolicy(ctx, "kv-one", "k", keyvault.RotationPolicy{})
+		return err
+	}},
+	{"keys", "release", "KeyRelease", func(r *room, ctx context.Context) error {
+		return r.ReleaseKey(ctx, keyvault.KeyID{Vault: "kv-one", Name: "k"})
+	}},
+	{"keys", "get", "RandomBytesGet", func(r *room, ctx context.Context) error {
+		_, err := r.RandomBytes(ctx, "kv-one", 8)
 		return err
 	}},
 	{"keys", "delete", "KeyDelete", func(r *room, ctx context.Context) error {
@@ -416,3 +444,5 @@ func wantCodeOnly(t testing.TB, err error, code string) {
 		t.Errorf("error is %v, want %s", err, code)
 	}
 }
+
+func isForbidden(err error) bool { return problem.Is(err, "Forbidden") }

@@ -32,6 +32,8 @@ type blobDocument struct {
 	Made     int64         `json:"made"` // Unix microseconds
 	Versions []blobVersion `json:"versions"`
 	Current  string        `json:"current"` // the newest version
+
+	Rotation *RotationPolicy `json:"rotation,omitempty"` // of a key that has one
 }
 
 type blobVersion struct {
@@ -102,6 +104,7 @@ func (s *Service) backUp(ctx context.Context, op operation, t target) ([]byte, e
 	err := s.use(ctx, op, t, func(u *use) error {
 		var records []record
 		var current string
+		var policy RotationPolicy
 		err := u.read(ctx, func(tx *database.Tx, _ Vault) error {
 			if _, err := u.version(ctx, tx); err != nil {
 				return err
@@ -111,6 +114,9 @@ func (s *Service) backUp(ctx context.Context, op operation, t target) ([]byte, e
 				return err
 			}
 			current = o.version
+			if policy, err = selectRotationPolicy(ctx, tx, u.target); err != nil {
+				return err
+			}
 			records, err = selectVersions(ctx, tx, u.target, "", maxVersions+1)
 			return err
 		})
@@ -120,7 +126,7 @@ func (s *Service) backUp(ctx context.Context, op operation, t target) ([]byte, e
 		if len(records) > maxVersions {
 			return badParameter("name", "the %s %s has more than %d versions, and can't be backed up", t.kind.word(), t.name, maxVersions)
 		}
-		blob, err = u.makeBlob(records, current)
+		blob, err = u.makeBlob(records, current, policy)
 		return err
 	})
 	if err != nil {
@@ -129,8 +135,11 @@ func (s *Service) backUp(ctx context.Context, op operation, t target) ([]byte, e
 	return blob, nil
 }
 
-func (u *use) makeBlob(records []record, current string) ([]byte, error) {
+func (u *use) makeBlob(records []record, current string, policy RotationPolicy) ([]byte, error) {
 	b := blobDocument{Kind: u.target.kind, Vault: u.target.vault, Name: u.target.name, Made: u.s.now().UnixMicro(), Current: current}
+	if policy.Created != 0 {
+		b.Rotation = &policy
+	}
 	defer func() { b.wipe() }()
 	for _, r := range records {
 		content, err := u.open(r)
@@ -248,6 +257,9 @@ func (u *use) insertBlob(ctx context.Context, tx *database.Tx, v Vault, b *blobD
 		if r.version == b.Current {
 			newest(r, v)
 		}
+	}
+	if b.Rotation != nil {
+		return putRotationPolicy(ctx, tx, u.target, *b.Rotation)
 	}
 	return nil
 }

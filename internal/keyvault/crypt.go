@@ -2,63 +2,61 @@ package keyvault
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/sha256"
-	"crypto/x509"
-	"errors"
-	"hash"
+	"io"
 	"slices"
-	"strings"
 
 	"kluis/internal/database"
 	"kluis/internal/secret"
 )
 
-// The algorithms that wrap and encrypt, by their names in JSON Web Algorithms.
-const (
-	RSA15      = "RSA1_5"
-	RSAOAEP    = "RSA-OAEP" // with SHA-1: what Azure Disk Encryption uses unless told otherwise
-	RSAOAEP256 = "RSA-OAEP-256"
-)
-
 // WrapKey encrypts key material to a key, and returns the version that did it.
 func (s *Service) WrapKey(ctx context.Context, id KeyID, algorithm string, plain secret.Bytes) (KeyID, []byte, error) {
-	return s.seal(ctx, keyWrap, id, algorithm, plain)
+	used, c, err := s.seal(ctx, keyWrap, id, algorithm, plain, nil, nil)
+	return used, c.Value, err
 }
 
 // UnwrapKey decrypts what WrapKey made.
 func (s *Service) UnwrapKey(ctx context.Context, id KeyID, algorithm string, wrapped []byte) (KeyID, secret.Bytes, error) {
-	return s.unseal(ctx, keyUnwrap, id, algorithm, wrapped)
+	return s.unseal(ctx, keyUnwrap, id, algorithm, Ciphertext{Value: wrapped})
 }
 
-// Encrypt encrypts a short value to a key, and returns the version that did it.
-func (s *Service) Encrypt(ctx context.Context, id KeyID, algorithm string, plain secret.Bytes) (KeyID, []byte, error) {
-	return s.seal(ctx, keyEncrypt, id, algorithm, plain)
+// Encrypt encrypts a short value to a key, and returns the version that did it. iv and aad are nil unless the algorithm
+// takes them: aad is for GCM, which makes its own iv; CBC takes an iv, or makes one.
+func (s *Service) Encrypt(ctx context.Context, id KeyID, algorithm string, plain secret.Bytes, iv, aad []byte) (KeyID, Ciphertext, error) {
+	return s.seal(ctx, keyEncrypt, id, algorithm, plain, iv, aad)
 }
 
 // Decrypt decrypts what Encrypt made.
-func (s *Service) Decrypt(ctx context.Context, id KeyID, algorithm string, value []byte) (KeyID, secret.Bytes, error) {
-	return s.unseal(ctx, keyDecrypt, id, algorithm, value)
+func (s *Service) Decrypt(ctx context.Context, id KeyID, algorithm string, c Ciphertext) (KeyID, secret.Bytes, error) {
+	return s.unseal(ctx, keyDecrypt, id, algorithm, c)
 }
 
-func (s *Service) seal(ctx context.Context, op operation, id KeyID, algorithm string, plain secret.Bytes) (used KeyID, out []byte, err error) {
-	err = s.withKey(ctx, op, id, algorithm, func(v KeyID, key *rsa.PrivateKey) error {
+func (s *Service) seal(ctx context.Context, op operation, id KeyID, name string, plain secret.Bytes, iv, aad []byte) (used KeyID, out Ciphertext, err error) {
+	err = s.withKey(ctx, op, id, name, func(v KeyID, k key) error {
+		private, err := k.private()
+		if err != nil {
+			return err
+		}
+		defer private.wipe()
 		used = v
-		out, err = rsaEncrypt(&key.PublicKey, algorithm, plain)
+		out, err = k.algorithm.scheme.close(private, plain, iv, aad)
 		return err
 	})
 	if err != nil {
-		return KeyID{}, nil, err
+		return KeyID{}, Ciphertext{}, err
 	}
 	return used, out, nil
 }
 
-func (s *Service) unseal(ctx context.Context, op operation, id KeyID, algorithm string, value []byte) (used KeyID, out secret.Bytes, err error) {
-	err = s.withKey(ctx, op, id, algorithm, func(v KeyID, key *rsa.PrivateKey) error {
+func (s *Service) unseal(ctx context.Context, op operation, id KeyID, name string, c Ciphertext) (used KeyID, out secret.Bytes, err error) {
+	err = s.withKey(ctx, op, id, name, func(v KeyID, k key) error {
+		private, err := k.private()
+		if err != nil {
+			return err
+		}
+		defer private.wipe()
 		used = v
-		if out, err = rsaDecrypt(key, algorithm, value); err != nil {
+		if out, err = k.algorithm.scheme.open(private, c); err != nil {
 			return unwrapFailed(op)
 		}
 		return nil
@@ -69,9 +67,46 @@ func (s *Service) unseal(ctx context.Context, op operation, id KeyID, algorithm 
 	return used, out, nil
 }
 
-// withKey hands the private key to f if the caller, the key's operations and its attributes allow the operation.
-// Outside of nbf and exp a key still opens what it has closed, but closes nothing new.
-func (s *Service) withKey(ctx context.Context, op operation, id KeyID, algorithm string, f func(KeyID, *rsa.PrivateKey) error) error {
+// Sign signs a digest, and returns the version that did it.
+func (s *Service) Sign(ctx context.Context, id KeyID, algorithm string, digest []byte) (used KeyID, signature []byte, err error) {
+	err = s.withKey(ctx, keySign, id, algorithm, func(v KeyID, k key) error {
+		private, err := k.private()
+		if err != nil {
+			return err
+		}
+		defer private.wipe()
+		used = v
+		signature, err = k.algorithm.signer.sign(private, digest)
+		return err
+	})
+	if err != nil {
+		return KeyID{}, nil, err
+	}
+	return used, signature, nil
+}
+
+// Verify reports whether a signature is one that Sign makes for the digest. It needs the public part alone.
+func (s *Service) Verify(ctx context.Context, id KeyID, algorithm string, digest, signature []byte) (valid bool, err error) {
+	err = s.withKey(ctx, keyVerify, id, algorithm, func(_ KeyID, k key) error {
+		valid, err = k.algorithm.signer.verify(*k.public, digest, signature)
+		return err
+	})
+	return valid && err == nil, err
+}
+
+// key is a version of a key under an operation that may use it.
+type key struct {
+	public    *publicKey
+	algorithm algorithm
+	private   func() (privateKey, error) // opens it; the caller wipes it
+}
+
+// opening are the operations that undo or check what was done while the key was valid.
+var opening = []string{"unwrapKey", "decrypt", "verify"}
+
+// withKey hands the key to f if the caller, the key's operations and its attributes allow the operation.
+// Outside of nbf and exp a key still opens what it has closed, but closes and signs nothing new.
+func (s *Service) withKey(ctx context.Context, op operation, id KeyID, name string, f func(KeyID, key) error) error {
 	return s.use(ctx, op, id.target(), func(u *use) error {
 		var r record
 		var v Vault
@@ -84,7 +119,7 @@ func (s *Service) withKey(ctx context.Context, op operation, id KeyID, algorithm
 			return err
 		}
 		d, now := r.document, s.now().Unix()
-		opens := op.permission == "unwrapKey" || op.permission == "decrypt"
+		opens := slices.Contains(opening, op.permission)
 		switch {
 		case d.Disabled:
 			return disabled(op, Keys)
@@ -94,71 +129,51 @@ func (s *Service) withKey(ctx context.Context, op operation, id KeyID, algorithm
 			return notYetValid(op)
 		case !opens && d.Expires != 0 && now >= d.Expires:
 			return expired(op)
-		case !slices.Contains([]string{RSA15, RSAOAEP, RSAOAEP256}, algorithm):
-			return badParameter("alg", "the algorithm %q is not supported for keys of type %s; %s, %s and %s are", clip(algorithm), d.Key.Type, RSA15, RSAOAEP, RSAOAEP256)
 		}
-		plain, err := u.open(r)
+		a, err := algorithmFor(name, d.Key, op.permission)
 		if err != nil {
 			return err
 		}
-		defer clear(plain)
-		key, err := parseRSA(plain)
-		if err != nil {
-			return err
+		private := func() (privateKey, error) {
+			plain, err := u.open(r)
+			if err != nil {
+				return privateKey{}, err
+			}
+			return parsePrivate(d.Key.Type, plain)
 		}
-		return f(KeyID{v.Name(), r.name, r.version}, key)
+		return f(KeyID{v.Name(), r.name, r.version}, key{d.Key, a, private})
 	})
 }
 
-var errNotRSA = errors.New("not an RSA key")
+const maxRandomBytes = 128
 
-func parseRSA(pkcs8 []byte) (*rsa.PrivateKey, error) {
-	parsed, err := x509.ParsePKCS8PrivateKey(pkcs8)
+// RandomBytes returns bytes from the server's source of randomness.
+func (s *Service) RandomBytes(ctx context.Context, vault string, count int) (secret.Bytes, error) {
+	var out []byte
+	err := s.use(ctx, randomBytesGet, target{vault: vault}, func(u *use) error {
+		if count < 1 || count > maxRandomBytes {
+			return badParameter("count", "count is %d, and must be from 1 to %d", count, maxRandomBytes)
+		}
+		if err := u.read(ctx, func(*database.Tx, Vault) error { return nil }); err != nil {
+			return err
+		}
+		out = make([]byte, count)
+		_, err := io.ReadFull(s.o.Rand, out)
+		return err
+	})
 	if err != nil {
-		return nil, errNotRSA // x509's error might speak of the key
+		return secret.Bytes{}, err
 	}
-	key, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return nil, errNotRSA
-	}
-	return key, nil
+	return secret.New(out), nil
 }
 
-func rsaEncrypt(key *rsa.PublicKey, algorithm string, plain secret.Bytes) ([]byte, error) {
-	room := key.Size() - 11
-	if h := oaepHash(algorithm); h != nil {
-		room = key.Size() - 2*h.Size() - 2
-	}
-	if plain.Len() == 0 || plain.Len() > room {
-		return nil, badParameter("value", "the value has %d bytes, and with %s this key takes 1 to %d", plain.Len(), algorithm, room)
-	}
-	if h := oaepHash(algorithm); h != nil {
-		return rsa.EncryptOAEP(h, rand.Reader, key, plain.Reveal(), nil)
-	}
-	return rsa.EncryptPKCS1v15(rand.Reader, key, plain.Reveal()) //nolint:staticcheck // what clients ask for by the name RSA1_5
-}
-
-// rsaDecrypt fails with one error whatever is wrong: a caller must not learn which step it was.
-func rsaDecrypt(key *rsa.PrivateKey, algorithm string, value []byte) (secret.Bytes, error) {
-	var plain []byte
-	var err error
-	if h := oaepHash(algorithm); h != nil {
-		plain, err = rsa.DecryptOAEP(h, nil, key, value, nil)
-	} else {
-		plain, err = rsa.DecryptPKCS1v15(nil, key, value) //nolint:staticcheck // who may call this may unwrap anything anyway
-	}
-	if err != nil {
-		return secret.Bytes{}, ErrUnwrap
-	}
-	return secret.New(plain), nil
-}
-
-func oaepHash(algorithm string) hash.Hash {
-	switch strings.ToUpper(algorithm) {
-	case RSAOAEP:
-		return sha1.New()
-	case RSAOAEP256:
-		return sha256.New()
-	}
-	return nil
+// ReleaseKey always refuses: a release hands a private key to an enclave that proves what it runs, and there is nothing
+// here that could check such a proof.
+func (s *Service) ReleaseKey(ctx context.Context, id KeyID) error {
+	return s.use(ctx, keyRelease, id.target(), func(u *use) error {
+		if err := u.read(ctx, func(*database.Tx, Vault) error { return nil }); err != nil {
+			return err
+		}
+		return releaseUnsupported()
+	})
 }

@@ -12,7 +12,7 @@ import (
 // Key is one version of a key: its public part.
 type Key struct {
 	ID         KeyID
-	Type       string // RSA or EC
+	Type       string // RSA, EC or oct
 	Curve      string // P-256, P-384 or P-521
 	Operations []string
 	N, E       []byte // RSA
@@ -26,6 +26,7 @@ type Key struct {
 type publicKey struct {
 	Type       string   `json:"type"`
 	Curve      string   `json:"curve,omitempty"`
+	Size       int      `json:"size,omitempty"` // bits of an oct key
 	Operations []string `json:"operations"`
 	N          []byte   `json:"n,omitempty"`
 	E          []byte   `json:"e,omitempty"`
@@ -51,10 +52,10 @@ func keysOf(records []record, v Vault) []Key {
 
 func (id KeyID) target() target { return target{Keys, id.Vault, id.Name, id.Version} }
 
-// NewKey says what key to make. "RSA-HSM" and "EC-HSM" make the same keys as "RSA" and "EC".
+// NewKey says what key to make. The types that end in "-HSM" make the same keys as those without.
 type NewKey struct {
-	Type  string // RSA, EC
-	Size  int    // RSA: 2048 (when 0), 3072, 4096
+	Type  string // RSA, EC, oct
+	Size  int    // RSA: 2048 (when 0), 3072, 4096; oct: 128, 192, 256 (when 0)
 	Curve string // EC: P-256 (when empty), P-384, P-521
 	Change
 }
@@ -66,12 +67,20 @@ func (s *Service) CreateKey(ctx context.Context, vault, name string, k NewKey) (
 
 // JWK is a whole key that somebody brings along, in the words of a JSON Web Key.
 type JWK struct {
-	Type       string // RSA, EC
+	Type       string // RSA, EC, oct
 	Curve      string
 	Operations []string
 	N, E       []byte
 	X, Y       []byte
 	D, P, Q    secret.Bytes
+	K          secret.Bytes // oct
+}
+
+// Wipe zeroes the private part.
+func (k JWK) Wipe() {
+	for _, b := range []secret.Bytes{k.D, k.P, k.Q, k.K} {
+		b.Wipe()
+	}
 }
 
 // ImportKey takes in a key as a new version.
@@ -119,17 +128,15 @@ func (s *Service) putKey(ctx context.Context, op operation, vault, name string, 
 }
 
 // What a key may be used for, unless its owner says less.
-var (
-	rsaOperations = []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"}
-	ecOperations  = []string{"sign", "verify"}
-)
+var possibleOperations = map[string][]string{
+	"RSA": {"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"},
+	"EC":  signs,
+	"oct": {"encrypt", "decrypt", "wrapKey", "unwrapKey"},
+}
 
 // restrict returns the key with these operations, or with all that its type has when none are given.
 func (p publicKey) restrict(operations []string) (*publicKey, error) {
-	possible := rsaOperations
-	if p.Type == "EC" {
-		possible = ecOperations
-	}
+	possible := possibleOperations[p.Type]
 	p.Operations = possible
 	if operations == nil {
 		return &p, nil
@@ -139,7 +146,7 @@ func (p publicKey) restrict(operations []string) (*publicKey, error) {
 		switch {
 		case has(possible, o):
 			p.Operations = append(p.Operations, possible[slices.IndexFunc(possible, func(w string) bool { return strings.EqualFold(w, o) })])
-		case has(rsaOperations, o), has([]string{"import", "export", "deriveKey", "deriveBits"}, o):
+		case has(possibleOperations["RSA"], o), has([]string{"import", "export", "deriveKey", "deriveBits"}, o):
 			return nil, badParameter("key_ops", "%s is not an operation of keys of type %s", o, p.Type)
 		default:
 			return nil, badParameter("key_ops", "%q is not a key operation", clip(o))

@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,7 +14,7 @@ import (
 	"kluis/internal/secret"
 )
 
-// material is a key: what is stored in plain, and the private part as PKCS #8.
+// material is a key: what is stored in plain, and the private part as PKCS #8, or for oct the bytes themselves.
 type material struct {
 	public  publicKey
 	private secret.Bytes
@@ -28,8 +29,10 @@ func keyType(typ string) (string, error) {
 		return "RSA", nil
 	case "EC", "EC-HSM":
 		return "EC", nil
+	case "OCT", "OCT-HSM":
+		return "oct", nil
 	}
-	return "", badParameter("kty", "the key type %q is not supported; RSA and EC are", clip(typ))
+	return "", badParameter("kty", "the key type %q is not supported; RSA, EC and oct are", clip(typ))
 }
 
 func generate(typ string, size int, curve string) (material, error) {
@@ -51,6 +54,9 @@ func generate(typ string, size int, curve string) (material, error) {
 		}
 		return ecMaterial(key)
 	}
+	if typ == "oct" {
+		return generateOct(size)
+	}
 	if size == 0 {
 		size = 2048
 	}
@@ -62,6 +68,31 @@ func generate(typ string, size int, curve string) (material, error) {
 		return material{}, fmt.Errorf("make RSA key: %w", err)
 	}
 	return rsaMaterial(key)
+}
+
+func generateOct(bits int) (material, error) {
+	if bits == 0 {
+		bits = 256
+	}
+	if !validOctSize(bits) {
+		return material{}, badOctSize(bits)
+	}
+	key := make([]byte, bits/8)
+	if _, err := rand.Read(key); err != nil {
+		return material{}, fmt.Errorf("make oct key: %w", err)
+	}
+	return octMaterial(key), nil
+}
+
+// octMaterial takes ownership of key. Nothing of it is public.
+func octMaterial(key []byte) material {
+	return material{publicKey{Type: "oct", Size: 8 * len(key)}, secret.New(key)}
+}
+
+func validOctSize(bits int) bool { return bits == 128 || bits == 192 || bits == 256 }
+
+func badOctSize(bits int) error {
+	return badParameter("key_size", "an oct key of %d bits is not supported; 128, 192 and 256 are", bits)
 }
 
 func validSize(bits int) bool { return bits == 2048 || bits == 3072 || bits == 4096 }
@@ -106,15 +137,20 @@ func (k JWK) material() (material, error) {
 	if err != nil {
 		return material{}, err
 	}
-	for _, n := range []int{len(k.N), len(k.E), len(k.X), len(k.Y), k.D.Len(), k.P.Len(), k.Q.Len()} {
+	for _, n := range []int{len(k.N), len(k.E), len(k.X), len(k.Y), k.D.Len(), k.P.Len(), k.Q.Len(), k.K.Len()} {
 		if n > maxComponent {
 			return material{}, badParameter("key", "a number of the key has more than %d bytes", maxComponent)
 		}
 	}
-	if typ == "EC" {
+	switch {
+	case typ == "EC":
 		return k.ec()
+	case typ == "RSA":
+		return k.rsa()
+	case !validOctSize(8 * k.K.Len()):
+		return material{}, badOctSize(8 * k.K.Len())
 	}
-	return k.rsa()
+	return octMaterial(bytes.Clone(k.K.Reveal())), nil
 }
 
 func (k JWK) rsa() (material, error) {

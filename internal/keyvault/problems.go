@@ -174,6 +174,20 @@ func operationForbidden(op operation) *problem.Error {
 		WithAdvice("Add %s to the key's key_ops, or use another key.", op.permission), "KeyOperationForbidden")
 }
 
+func releaseUnsupported() *problem.Error {
+	return problem.New(problem.Unsupported, "NotSupported", "Keys can't be released: there is nothing here that could check an enclave's attestation.").
+		WithAdvice("Use the key where it is, with wrapKey, unwrapKey, encrypt, decrypt or sign.")
+}
+
+func badRotationPolicy(format string, args ...any) *problem.Error {
+	return problem.New(problem.Invalid, "BadParameter", "The rotation policy is invalid: %s.", fmt.Sprintf(format, args...)).WithTarget("lifetimeActions").
+		WithAdvice("Correct the rotation policy and send the request again.")
+}
+
+func badPeriod(target, text string) *problem.Error {
+	return badParameter(target, "%q is not a duration such as P90D, P2Y or P1Y6M", clip(text))
+}
+
 func unwrapFailed(op operation) *problem.Error {
 	return problem.New(problem.Invalid, "BadParameter", "The parameter value can't be opened with this key and algorithm.").WithTarget("value").
 		WithAdvice("Check that key version and algorithm are those of the %s that made the value.", map[string]string{"unwrapKey": "wrapKey", "decrypt": "encrypt"}[op.permission])

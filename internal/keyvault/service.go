@@ -1,7 +1,7 @@
 // Package keyvault keeps keys and secrets, and says who may use them.
 //
-// A key vault is an Azure resource with a name that is unique in the whole installation. It holds keys (RSA or
-// elliptic; the private part never leaves except sealed) and secrets (a value of at most 25 KiB). Each
+// A key vault is an Azure resource with a name that is unique in the whole installation. It holds keys (RSA,
+// elliptic or symmetric; the private part never leaves except sealed) and secrets (a value of at most 25 KiB). Each
 // has a name and versions; the newest version is what is meant when none is named.
 //
 // There are two doors into it, and each method belongs to one of them:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -201,6 +202,54 @@ func updateVersion(ctx context.Context, tx *database.Tx, r record) error {
 	return exec(ctx, tx, "update version of "+r.kind.word(),
 		`UPDATE keyvault_versions SET document = $5, changed_at = $6 WHERE vault = $1 AND kind = $2 AND name_key = $3 AND version = $4`,
 		fold(r.vault), string(r.kind), fold(r.name), r.version, string(document), database.Micros(r.changed))
+}
+
+// selectRotationPolicy returns the policy of a key, or the one that stands for none.
+func selectRotationPolicy(ctx context.Context, tx *database.Tx, t target) (p RotationPolicy, err error) {
+	var text string
+	err = tx.QueryRowContext(ctx, `SELECT document FROM keyvault_rotation_policies WHERE vault = $1 AND kind = $2 AND name_key = $3`,
+		fold(t.vault), string(t.kind), fold(t.name)).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return defaultPolicy, nil
+	}
+	if err != nil {
+		return p, err
+	}
+	return p, json.Unmarshal([]byte(text), &p)
+}
+
+func putRotationPolicy(ctx context.Context, tx *database.Tx, t target, p RotationPolicy) error {
+	text, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	return exec(ctx, tx, "write rotation policy", `INSERT INTO keyvault_rotation_policies (vault, kind, name_key, document) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (vault, kind, name_key) DO UPDATE SET document = EXCLUDED.document`, fold(t.vault), string(t.kind), fold(t.name), string(text))
+}
+
+// rotating is the newest version of a living key that has a policy.
+type rotating struct {
+	record
+	policy RotationPolicy
+}
+
+func selectRotating(ctx context.Context, tx *database.Tx) ([]rotating, error) {
+	scan := func(row scanner) (r rotating, err error) {
+		var policy, document string
+		var created int64
+		r.kind = Keys
+		if err := row.Scan(&r.vault, &r.name, &r.version, &document, &created, &policy); err != nil {
+			return rotating{}, err
+		}
+		r.created = database.Time(created)
+		return r, errors.Join(json.Unmarshal([]byte(document), &r.document), json.Unmarshal([]byte(policy), &r.policy))
+	}
+	return collect(ctx, tx, scan, `SELECT o.vault, o.name, v.version, v.document, v.created_at, p.document
+		FROM keyvault_rotation_policies p
+		JOIN keyvault_objects o ON o.vault = p.vault AND o.kind = p.kind AND o.name_key = p.name_key
+		JOIN keyvault_versions v ON v.vault = o.vault AND v.kind = o.kind AND v.name_key = o.name_key AND v.version = o.current
+		JOIN keyvault_vaults k ON k.name_key = o.vault
+		WHERE o.purge_at = 0 AND k.purge_at = 0 ORDER BY o.vault, o.name_key`)
 }
 
 func insertUse(ctx context.Context, tx *database.Tx, u Use) error {

@@ -75,7 +75,7 @@ func unwrapBEK(key blobVersion, algorithm string, wrapped blobVersion) (secret.B
 	if a := strings.ToUpper(algorithm); a != RSA15 && a != RSAOAEP && a != RSAOAEP256 {
 		return secret.Bytes{}, fmt.Errorf("%w: the algorithm %q is not known", ErrUnwrap, clip(algorithm))
 	}
-	private, err := parseRSA(key.Content)
+	private, err := parsePrivate("RSA", key.Content)
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("%w: %w", ErrUnwrap, err)
 	}
@@ -83,7 +83,7 @@ func unwrapBEK(key blobVersion, algorithm string, wrapped blobVersion) (secret.B
 	if err != nil {
 		return secret.Bytes{}, fmt.Errorf("%w: %w", ErrUnwrap, err)
 	}
-	return rsaDecrypt(private, algorithm, value)
+	return rsaDecrypt(private.rsa, algorithm, value)
 }
 
 func (s *Service) openBlobOf(kind Kind, blob []byte) (*blobDocument, error) {

@@ -24,23 +24,31 @@ type operation struct {
 
 // The operations, with the names of Azure's audit events.
 var (
-	keyCreate       = operation{"KeyCreate", Keys, "create"}
-	keyImport       = operation{"KeyImport", Keys, "import"}
-	keyGet          = operation{"KeyGet", Keys, "get"}
-	keyList         = operation{"KeyList", Keys, "list"}
-	keyListVersions = operation{"KeyListVersions", Keys, "list"}
-	keyUpdate       = operation{"KeyUpdate", Keys, "update"}
-	keyDelete       = operation{"KeyDelete", Keys, "delete"}
-	keyGetDeleted   = operation{"KeyGetDeleted", Keys, "get"}
-	keyListDeleted  = operation{"KeyListDeleted", Keys, "list"}
-	keyRecover      = operation{"KeyRecover", Keys, "recover"}
-	keyPurge        = operation{"KeyPurge", Keys, "purge"}
-	keyBackup       = operation{"KeyBackup", Keys, "backup"}
-	keyRestore      = operation{"KeyRestore", Keys, "restore"}
-	keyWrap         = operation{"KeyWrap", Keys, "wrapKey"}
-	keyUnwrap       = operation{"KeyUnwrap", Keys, "unwrapKey"}
-	keyEncrypt      = operation{"KeyEncrypt", Keys, "encrypt"}
-	keyDecrypt      = operation{"KeyDecrypt", Keys, "decrypt"}
+	keyCreate            = operation{"KeyCreate", Keys, "create"}
+	keyImport            = operation{"KeyImport", Keys, "import"}
+	keyGet               = operation{"KeyGet", Keys, "get"}
+	keyList              = operation{"KeyList", Keys, "list"}
+	keyListVersions      = operation{"KeyListVersions", Keys, "list"}
+	keyUpdate            = operation{"KeyUpdate", Keys, "update"}
+	keyDelete            = operation{"KeyDelete", Keys, "delete"}
+	keyGetDeleted        = operation{"KeyGetDeleted", Keys, "get"}
+	keyListDeleted       = operation{"KeyListDeleted", Keys, "list"}
+	keyRecover           = operation{"KeyRecover", Keys, "recover"}
+	keyPurge             = operation{"KeyPurge", Keys, "purge"}
+	keyBackup            = operation{"KeyBackup", Keys, "backup"}
+	keyRestore           = operation{"KeyRestore", Keys, "restore"}
+	keyWrap              = operation{"KeyWrap", Keys, "wrapKey"}
+	keyUnwrap            = operation{"KeyUnwrap", Keys, "unwrapKey"}
+	keyEncrypt           = operation{"KeyEncrypt", Keys, "encrypt"}
+	keyDecrypt           = operation{"KeyDecrypt", Keys, "decrypt"}
+	keySign              = operation{"KeySign", Keys, "sign"}
+	keyVerify            = operation{"KeyVerify", Keys, "verify"}
+	keyRotate            = operation{"KeyRotate", Keys, "rotate"}
+	keyRotateIfDue       = operation{"KeyRotateIfDue", Keys, ""} // by policy, for which nobody needs a permission
+	keyRelease           = operation{"KeyRelease", Keys, "release"}
+	keyGetRotationPolicy = operation{"KeyRotationPolicyGet", Keys, "getrotationpolicy"}
+	keySetRotationPolicy = operation{"KeyRotationPolicySet", Keys, "setrotationpolicy"}
+	randomBytesGet       = operation{"RandomBytesGet", Keys, "get"}
 
 	secretSet          = operation{"SecretSet", Secrets, "set"}
 	secretGet          = operation{"SecretGet", Secrets, "get"}
@@ -168,7 +176,7 @@ func (u *use) admit(ctx context.Context, tx *database.Tx) (Vault, error) {
 	if err != nil {
 		return Vault{}, err
 	}
-	if !v.allows(u.who, u.operation.kind, u.operation.permission) {
+	if u.operation.permission != "" && !v.allows(u.who, u.operation.kind, u.operation.permission) {
 		return Vault{}, accessDenied(u.who, u.s.o.Issuer, u.operation, v)
 	}
 	return v, nil

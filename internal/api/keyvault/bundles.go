@@ -75,11 +75,12 @@ type jsonWebKey struct {
 	D          octets   `json:"d,omitempty"` // only ever read
 	P          octets   `json:"p,omitempty"`
 	Q          octets   `json:"q,omitempty"`
+	K          octets   `json:"k,omitempty"`
 }
 
 func (k jsonWebKey) imported() keyvault.JWK {
 	return keyvault.JWK{Type: k.Type, Curve: k.Curve, Operations: k.Operations, N: k.N, E: k.E, X: k.X, Y: k.Y,
-		D: secret.New(k.D), P: secret.New(k.P), Q: secret.New(k.Q)}
+		D: secret.New(k.D), P: secret.New(k.P), Q: secret.New(k.Q), K: secret.New(k.K)}
 }
 
 type keyBundle struct {

@@ -57,10 +57,11 @@ type dataPlane struct {
 }
 
 // route is one operation. In the pattern {name} stands for a segment that is not empty and {version} for any.
-// nil as the answer is a 204.
+// nil as the answer is a 204. An operation that came with a later api-version than 7.0 says so in since.
 type route struct {
 	method, pattern string
 	handle          func(context.Context, *request) (any, error)
+	since           int
 }
 
 // request is a call on its way.
@@ -70,45 +71,53 @@ type request struct {
 	path                 string // without the prefix of the path form
 	prefix               string // of the path form
 	apiVersion           string
+	minor                int // n of the api-version 7.n
 	query                url.Values
 }
 
 func (d *dataPlane) table() []route {
 	return []route{
-		{"POST", "keys/restore", d.restoreKey},
-		{"POST", "keys/{name}/create", d.createKey},
-		{"PUT", "keys/{name}", d.importKey},
-		{"GET", "keys", d.listKeys},
-		{"GET", "keys/{name}/versions", d.listKeyVersions},
-		{"POST", "keys/{name}/backup", d.backUpKey},
-		{"GET", "keys/{name}", d.getKey},
-		{"GET", "keys/{name}/{version}", d.getKey},
-		{"PATCH", "keys/{name}", d.updateKey},
-		{"PATCH", "keys/{name}/{version}", d.updateKey},
-		{"DELETE", "keys/{name}", d.deleteKey},
-		{"POST", "keys/{name}/{version}/wrapkey", d.closing(d.s.WrapKey)},
-		{"POST", "keys/{name}/{version}/unwrapkey", d.opening(d.s.UnwrapKey)},
-		{"POST", "keys/{name}/{version}/encrypt", d.closing(d.s.Encrypt)},
-		{"POST", "keys/{name}/{version}/decrypt", d.opening(d.s.Decrypt)},
-		{"GET", "deletedkeys", d.listDeletedKeys},
-		{"GET", "deletedkeys/{name}", d.getDeletedKey},
-		{"DELETE", "deletedkeys/{name}", d.purgeKey},
-		{"POST", "deletedkeys/{name}/recover", d.recoverKey},
+		{"POST", "keys/restore", d.restoreKey, 0},
+		{"POST", "keys/{name}/create", d.createKey, 0},
+		{"PUT", "keys/{name}", d.importKey, 0},
+		{"GET", "keys", d.listKeys, 0},
+		{"GET", "keys/{name}/versions", d.listKeyVersions, 0},
+		{"POST", "keys/{name}/backup", d.backUpKey, 0},
+		{"GET", "keys/{name}", d.getKey, 0},
+		{"GET", "keys/{name}/rotationpolicy", d.getRotationPolicy, 3},
+		{"GET", "keys/{name}/{version}", d.getKey, 0},
+		{"PATCH", "keys/{name}", d.updateKey, 0},
+		{"PATCH", "keys/{name}/{version}", d.updateKey, 0},
+		{"DELETE", "keys/{name}", d.deleteKey, 0},
+		{"POST", "keys/{name}/{version}/wrapkey", d.wrapKey, 0},
+		{"POST", "keys/{name}/{version}/unwrapkey", d.unwrapKey, 0},
+		{"POST", "keys/{name}/{version}/encrypt", d.encrypt, 0},
+		{"POST", "keys/{name}/{version}/decrypt", d.decrypt, 0},
+		{"POST", "keys/{name}/{version}/sign", d.sign, 0},
+		{"POST", "keys/{name}/{version}/verify", d.verify, 0},
+		{"POST", "keys/{name}/{version}/release", d.releaseKey, 3},
+		{"POST", "keys/{name}/rotate", d.rotateKey, 3},
+		{"PUT", "keys/{name}/rotationpolicy", d.putRotationPolicy, 3},
+		{"POST", "rng", d.randomBytes, 3},
+		{"GET", "deletedkeys", d.listDeletedKeys, 0},
+		{"GET", "deletedkeys/{name}", d.getDeletedKey, 0},
+		{"DELETE", "deletedkeys/{name}", d.purgeKey, 0},
+		{"POST", "deletedkeys/{name}/recover", d.recoverKey, 0},
 
-		{"POST", "secrets/restore", d.restoreSecret},
-		{"PUT", "secrets/{name}", d.setSecret},
-		{"GET", "secrets", d.listSecrets},
-		{"GET", "secrets/{name}/versions", d.listSecretVersions},
-		{"POST", "secrets/{name}/backup", d.backUpSecret},
-		{"GET", "secrets/{name}", d.getSecret},
-		{"GET", "secrets/{name}/{version}", d.getSecret},
-		{"PATCH", "secrets/{name}", d.updateSecret},
-		{"PATCH", "secrets/{name}/{version}", d.updateSecret},
-		{"DELETE", "secrets/{name}", d.deleteSecret},
-		{"GET", "deletedsecrets", d.listDeletedSecrets},
-		{"GET", "deletedsecrets/{name}", d.getDeletedSecret},
-		{"DELETE", "deletedsecrets/{name}", d.purgeSecret},
-		{"POST", "deletedsecrets/{name}/recover", d.recoverSecret},
+		{"POST", "secrets/restore", d.restoreSecret, 0},
+		{"PUT", "secrets/{name}", d.setSecret, 0},
+		{"GET", "secrets", d.listSecrets, 0},
+		{"GET", "secrets/{name}/versions", d.listSecretVersions, 0},
+		{"POST", "secrets/{name}/backup", d.backUpSecret, 0},
+		{"GET", "secrets/{name}", d.getSecret, 0},
+		{"GET", "secrets/{name}/{version}", d.getSecret, 0},
+		{"PATCH", "secrets/{name}", d.updateSecret, 0},
+		{"PATCH", "secrets/{name}/{version}", d.updateSecret, 0},
+		{"DELETE", "secrets/{name}", d.deleteSecret, 0},
+		{"GET", "deletedsecrets", d.listDeletedSecrets, 0},
+		{"GET", "deletedsecrets/{name}", d.getDeletedSecret, 0},
+		{"DELETE", "deletedsecrets/{name}", d.purgeSecret, 0},
+		{"POST", "deletedsecrets/{name}/recover", d.recoverSecret, 0},
 	}
 }
 
@@ -167,7 +176,9 @@ func (d *dataPlane) serve(w http.ResponseWriter, x *request) (operation string, 
 	if x.query, err = url.ParseQuery(x.URL.RawQuery); err != nil {
 		return "", nil, badParameter("the query string", "it is not well-formed")
 	}
-	if x.apiVersion = x.query.Get("api-version"); !apiVersion.MatchString(x.apiVersion) {
+	x.apiVersion = x.query.Get("api-version")
+	var known bool
+	if x.minor, known = minorOf(x.apiVersion); !known {
 		return "", nil, badAPIVersion()
 	}
 	found, err := d.find(x)
@@ -183,7 +194,24 @@ func (d *dataPlane) serve(w http.ResponseWriter, x *request) (operation string, 
 	return found.method + " " + found.pattern, reply, err
 }
 
-var apiVersion = regexp.MustCompile(`^(7\.[0-9]+(-preview\.[0-9]+)?|[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?)$`)
+var apiVersion = regexp.MustCompile(`^(?:7\.([0-6])(?:-preview\.[0-9]+)?|([0-9]{4})-[0-9]{2}-[0-9]{2}(?:-preview)?)$`)
+
+const newestMinor = 6
+
+// minorOf reads an api-version: n of 7.n. Versions that are dates came before 7.0 or after 7.6, and are taken for the
+// nearest.
+func minorOf(version string) (minor int, known bool) {
+	m := apiVersion.FindStringSubmatch(version)
+	switch {
+	case m == nil:
+		return 0, false
+	case m[2] == "":
+		return int(m[1][0] - '0'), true
+	case m[2] >= "2025":
+		return newestMinor, true
+	}
+	return 0, true
+}
 
 // readAddress finds out which key vault is meant: from the host, else from the path form.
 func (d *dataPlane) readAddress(x *request) bool {
@@ -225,10 +253,13 @@ func (d *dataPlane) find(x *request) (route, error) {
 			if !x.match(r.pattern, p) {
 				continue
 			}
-			if r.method == x.Method {
+			switch {
+			case r.since > x.minor:
+			case r.method == x.Method:
 				return r, nil
+			default:
+				known = true
 			}
-			known = true
 		}
 	}
 	if known {

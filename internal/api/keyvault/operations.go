@@ -65,7 +65,7 @@ func (d *dataPlane) importKey(ctx context.Context, x *request) (any, error) {
 		return nil, err
 	}
 	jwk := body.Key.imported()
-	defer func() { jwk.D.Wipe(); jwk.P.Wipe(); jwk.Q.Wipe() }()
+	defer jwk.Wipe()
 	if err := body.Attributes.notExportable(); err != nil {
 		return nil, err
 	}
@@ -154,48 +154,6 @@ func (d *dataPlane) keyReply(k keyvault.Key, err error) (any, error) {
 		return nil, err
 	}
 	return d.keyBundle(k), nil
-}
-
-type cryptRequest struct {
-	Algorithm string `json:"alg"`
-	Value     octets `json:"value"`
-}
-
-type cryptReply struct {
-	KID   string `json:"kid"`
-	Value octets `json:"value"`
-}
-
-// closing serves wrapkey and encrypt.
-func (d *dataPlane) closing(f func(context.Context, keyvault.KeyID, string, secret.Bytes) (keyvault.KeyID, []byte, error)) func(context.Context, *request) (any, error) {
-	return func(ctx context.Context, x *request) (any, error) {
-		var body cryptRequest
-		if err := x.decode(&body); err != nil {
-			return nil, err
-		}
-		plain := secret.New(body.Value)
-		defer plain.Wipe()
-		id, out, err := f(ctx, x.keyID(), body.Algorithm, plain)
-		if err != nil {
-			return nil, err
-		}
-		return cryptReply{d.s.KeyURL(id), out}, nil
-	}
-}
-
-// opening serves unwrapkey and decrypt.
-func (d *dataPlane) opening(f func(context.Context, keyvault.KeyID, string, []byte) (keyvault.KeyID, secret.Bytes, error)) func(context.Context, *request) (any, error) {
-	return func(ctx context.Context, x *request) (any, error) {
-		var body cryptRequest
-		if err := x.decode(&body); err != nil {
-			return nil, err
-		}
-		id, out, err := f(ctx, x.keyID(), body.Algorithm, body.Value)
-		if err != nil {
-			return nil, err
-		}
-		return cryptReply{d.s.KeyURL(id), out.Reveal()}, nil
-	}
 }
 
 // Secrets.

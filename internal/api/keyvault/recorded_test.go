@@ -23,8 +23,12 @@ func TestAnswersCoverTheRecordedOnes(t *testing.T) {
 			return s.send("POST", "https://kv-one."+s.suffix+"/keys/k/create?api-version=7.4-preview.1", "", nil)
 		}},
 		{"kv-key-create-200", func() answer {
-			return s.data("POST", "kv-one", "/keys/k/create?api-version=7.4-preview.1", recorded(t, "kv-key-create-200").Request.Body)
+			return s.data("POST", "kv-one", "/keys/keyname/create?api-version=7.4-preview.1", recorded(t, "kv-key-create-200").Request.Body)
 		}},
+		{"kv-rotationpolicy-put", func() answer {
+			return s.data("PUT", "kv-one", "/keys/keyname/rotationpolicy?api-version=7.4-preview.1", recorded(t, "kv-rotationpolicy-put").Request.Body)
+		}},
+		{"kv-key-rotate-200", func() answer { return s.data("POST", "kv-one", "/keys/keyname/rotate?api-version=7.4-preview.1", nil) }},
 		{"kv-secret-set-200", func() answer {
 			return s.data("PUT", "kv-one", "/secrets/secret1", recorded(t, "kv-secret-set-200").Request.Body)
 		}},
