@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,7 +47,7 @@ func DataPlane(s *keyvault.Service, o Options) http.Handler {
 		o.NewID = uuid.NewString
 	}
 	d := &dataPlane{s: s, o: o}
-	d.routes = d.table()
+	d.routes = withoutVersions(d.table())
 	return d
 }
 
@@ -119,6 +120,17 @@ func (d *dataPlane) table() []route {
 		{"DELETE", "deletedsecrets/{name}", d.purgeSecret, 0},
 		{"POST", "deletedsecrets/{name}/recover", d.recoverSecret, 0},
 	}
+}
+
+// withoutVersions adds to each operation of a version the path that names none: some clients leave the empty segment out.
+func withoutVersions(routes []route) []route {
+	for _, r := range slices.Clone(routes) {
+		if short := strings.Replace(r.pattern, "/{version}/", "/", 1); short != r.pattern {
+			r.pattern = short
+			routes = append(routes, r)
+		}
+	}
+	return routes
 }
 
 // ServeHTTP answers one call and logs one line for it, without any of its content.

@@ -1,0 +1,3 @@
+// Package clients holds no code: its tests run the official Azure SDK clients for Go, unmodified, against a server of ours.
+// It is a module of its own, so that users of Kluis don't download the clients.
+package clients

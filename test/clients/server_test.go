@@ -1,0 +1,128 @@
+package clients_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+)
+
+// kluis is the program under test, built once.
+var kluis string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "kluis-clients-")
+	if err != nil {
+		panic(err)
+	}
+	kluis = filepath.Join(dir, "kluis")
+	build := exec.Command("go", "build", "-o", kluis, "./cmd/kluis")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		panic(string(out))
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// server is a running `kluis serve`, and what a client needs to speak to it.
+type server struct {
+	endpoint     string
+	suffix       string // of key vaults
+	tenant       string
+	subscription string
+	objectID     string
+	credential   azcore.TokenCredential
+	options      azcore.ClientOptions
+}
+
+// start runs the server in an empty data folder until the test ends.
+func start(t *testing.T) *server {
+	t.Helper()
+	data := t.TempDir()
+	cmd := exec.Command(kluis, "serve", "--data", data, "--listen", "127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	})
+	s := &server{}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if endpoint, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+			s.endpoint = endpoint
+			break
+		}
+	}
+	if s.endpoint == "" {
+		t.Fatal("the server ended before it was ready")
+	}
+	s.connect(t, data)
+	return s
+}
+
+// connect reads what the server wrote for its clients.
+func (s *server) connect(t *testing.T, data string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(data, "admin.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var admin struct{ CAFile, TenantID, SubscriptionID, ClientID, ClientSecret string }
+	if err := json.Unmarshal(text, &admin); err != nil {
+		t.Fatal(err)
+	}
+	pem, err := os.ReadFile(admin.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	u, err := url.Parse(s.endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Names below localhost don't resolve everywhere, and there is one listener for all of them.
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+u.Port())
+		},
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	s.suffix, s.tenant, s.subscription = "vault."+u.Host, admin.TenantID, admin.SubscriptionID
+	s.options = azcore.ClientOptions{
+		Transport: &http.Client{Transport: transport},
+		Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: s.endpoint, Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+			cloud.ResourceManager: {Endpoint: s.endpoint, Audience: s.endpoint}}},
+	}
+	s.credential, err = azidentity.NewClientSecretCredential(admin.TenantID, admin.ClientID, admin.ClientSecret,
+		&azidentity.ClientSecretCredentialOptions{ClientOptions: s.options, DisableInstanceDiscovery: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.objectID = s.readObjectID(t)
+}
