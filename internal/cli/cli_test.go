@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -79,6 +80,12 @@ func lineUp(t *testing.T, a *clienttest.Azure) {
 	a.On("GET "+operation, http.StatusOK, recorded("backupoperations-succeeded-job"))
 	a.On("GET "+sub+"/providers/Microsoft.KeyVault/vaults", http.StatusOK, list(`{"id":"/kv","name":"kv","properties":{"vaultUri":"{url}/keyvault/kv/"}}`))
 	a.On("GET /keyvault/kv/secrets/S", http.StatusOK, `{"id":"https://kv/secrets/S/1","value":"hush","contentType":"BEK"}`)
+	event := func(n int, vault, result string) string {
+		return fmt.Sprintf(`{"time":"2026-03-01T12:00:00.0000000Z","operationName":"SecretGet","resultSignature":%q,"identity":{"claim":{"http://schemas.microsoft.com/identity/claims/objectidentifier":"o"}},"properties":{"id":"https://%s/secrets/s","vault":%q,"sequence":%d}}`, result, vault, vault, n)
+	}
+	a.On("GET "+sub+"/providers/Microsoft.KeyVault/auditEvents", http.StatusOK, list(event(1, "kv", "OK"), event(2, "other", "AccessDenied")))
+	a.On("POST "+sub+"/providers/Microsoft.KeyVault/verifyAudit", http.StatusOK, `{"intact":true,"entries":2,"head":"2:ab","findings":[]}`)
+	a.On("POST "+sub+"/providers/Microsoft.KeyVault/verifyAudit", http.StatusOK, `{"intact":false,"entries":1,"head":"2:ab","findings":[{"sequence":2,"what":"the newest 1 entries are missing"}]}`)
 }
 
 func run(t *testing.T, args ...string) (code int, stdout, stderr string) {

@@ -67,7 +67,7 @@ func AzureBackupTemplate() Permissions {
 func EveryPermission() Permissions {
 	return Permissions{
 		Keys: []string{"get", "list", "create", "import", "update", "delete", "recover", "purge", "backup", "restore",
-			"encrypt", "decrypt", "wrapKey", "unwrapKey", "sign", "verify"},
+			"encrypt", "decrypt", "wrapKey", "unwrapKey", "sign", "verify", "rotate", "getrotationpolicy", "setrotationpolicy"},
 		Secrets: []string{"get", "list", "set", "delete", "recover", "purge", "backup", "restore"},
 	}
 }

@@ -214,7 +214,7 @@ func TestEachOperationNeedsItsOwnPermission(t *testing.T) {
 	})
 }
 
-func (r *room) lastUse(t *testing.T, operation string, who identity.Principal, result string) keyvault.Use {
+func (r *room) lastUse(t *testing.T, operation string, who identity.Principal, result string) keyvault.Entry {
 	t.Helper()
 	list, err := r.Uses(r.alice, vaultID("kv-one"), "", 1)
 	if err != nil || len(list) != 1 {
@@ -232,7 +232,7 @@ func TestUsesTellWhatHappened(t *testing.T) {
 		r := open(t, db, t.TempDir())
 		r.putVault("kv-one")
 		k := r.createKey("kv-one", "K", 2048)
-		if u := r.lastUse(t, "KeyCreate", alice, "Success"); u.Name != "K" || u.Version != k.ID.Version || u.Kind != keyvault.Keys || u.Vault != "kv-one" {
+		if u := r.lastUse(t, "KeyCreate", alice, "Success"); u.Name != "K" || u.Version != k.ID.Version || u.Kind != string(keyvault.Keys) || u.Vault != "kv-one" {
 			t.Errorf("use is %+v", u)
 		}
 		_, wrapped, err := r.WrapKey(r.alice, keyvault.KeyID{Vault: "KV-one", Name: "k"}, keyvault.RSAOAEP, secret.New([]byte("the value")))

@@ -167,7 +167,12 @@ func TestEachVersionHasAContextOfItsOwn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if len(m.contexts) != 2*4+1 { // and one for the check at the start
+	for context, n := range m.contexts {
+		if n != 1 {
+			t.Errorf("%s was sealed %d times", context, n)
+		}
+	}
+	if len(m.contexts) != 1+2*4*2 { // one for the check at the start, one for each version, and one for its use
 		t.Errorf("contexts: %v", m.contexts)
 	}
 }

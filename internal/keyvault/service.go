@@ -16,8 +16,8 @@
 //
 //   - Private keys and values are stored only sealed, under a context that names key vault, kind, name and
 //     version: a row moved to another place doesn't open.
-//   - Each use of a key or secret, allowed or refused, leaves one row (Use) that names who, what and when and never
-//     the value. If that row can't be written, the use fails: nothing is handed out unrecorded.
+//   - Each use of a key or secret, allowed or refused, leaves one entry in the log (package audit) that names who, what
+//     and when and never the value. If that can't be written, the use fails: nothing is handed out unrecorded.
 //   - Deleting is soft. A deleted name stays taken until it is recovered or purged, and purge protection
 //     leaves the purge to the passing of the retention alone.
 //   - A backup of a key or a secret holds all versions with their attributes in one authenticated blob that
@@ -32,11 +32,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
+	"kluis/internal/keyvault/audit"
 )
 
 // Sealer encrypts what must not be stored in plain; context says what the bytes are and where they belong.
@@ -73,8 +73,8 @@ type Options struct {
 
 // Service is the Key Vault of one installation. It is safe for concurrent use.
 type Service struct {
-	o       Options
-	lastUse atomic.Int64 // time of the newest use's id, in microseconds
+	o   Options
+	log *audit.Log
 }
 
 // New returns the service. It fails when the database holds what another root key has sealed: better at the
@@ -86,7 +86,7 @@ func New(o Options) (*Service, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	s := &Service{o: o}
+	s := &Service{o: o, log: audit.New(o.DB, o.Seal, o.Rand)}
 	if o.NewVersion == nil {
 		s.o.NewVersion = s.randomVersion
 	}

@@ -252,27 +252,6 @@ func selectRotating(ctx context.Context, tx *database.Tx) ([]rotating, error) {
 		WHERE o.purge_at = 0 AND k.purge_at = 0 ORDER BY o.vault, o.name_key`)
 }
 
-func insertUse(ctx context.Context, tx *database.Tx, u Use) error {
-	return exec(ctx, tx, "record use",
-		`INSERT INTO keyvault_uses (id, at, tenant, principal, application, operation, vault, kind, name, version, result)
-		 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		u.ID, database.Micros(u.At), u.Principal.TenantID, u.Principal.ObjectID, u.Principal.AppID,
-		u.Operation, fold(u.Vault), string(u.Kind), u.Name, u.Version, u.Result)
-}
-
-func selectUses(ctx context.Context, tx *database.Tx, vault, before string, limit int) ([]Use, error) {
-	return collect(ctx, tx, scanUse, `SELECT id, at, tenant, principal, application, operation, vault, kind, name, version, result
-		FROM keyvault_uses WHERE vault = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3`, fold(vault), before, limit)
-}
-
-func scanUse(row scanner) (u Use, err error) {
-	var at int64
-	err = row.Scan(&u.ID, &at, &u.Principal.TenantID, &u.Principal.ObjectID, &u.Principal.AppID,
-		&u.Operation, &u.Vault, &u.Kind, &u.Name, &u.Version, &u.Result)
-	u.At = database.Time(at)
-	return u, err
-}
-
 type scanner interface{ Scan(...any) error }
 
 func collect[T any](ctx context.Context, tx *database.Tx, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {

@@ -2,15 +2,13 @@ package keyvault
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
-	"kluis/internal/armid"
 	"kluis/internal/database"
 	"kluis/internal/identity"
+	"kluis/internal/keyvault/audit"
 	"kluis/internal/problem"
 )
 
@@ -63,37 +61,6 @@ var (
 	secretBackup       = operation{"SecretBackup", Secrets, "backup"}
 	secretRestore      = operation{"SecretRestore", Secrets, "restore"}
 )
-
-// Use is the record of one use of a key or a secret. It never holds a value.
-type Use struct {
-	ID        string // sorts by time
-	At        time.Time
-	Principal identity.Principal // tenant, object id and application id only
-	Operation string             // Azure's name: "KeyUnwrap", "SecretGet"
-	Vault     string             // folded
-	Kind      Kind
-	Name      string // empty for a list
-	Version   string // the version that was used, where one was
-	Result    string // Success, or the code of the refusal: "AccessDenied", "SecretNotFound"
-}
-
-// Uses returns the uses of a key vault's content, newest first: at most max of them, and only those before the
-// use with the id before, unless it is empty.
-func (s *Service) Uses(ctx context.Context, id armid.ID, before string, max int) ([]Use, error) {
-	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.KeyVault/vaults/read", id); err != nil {
-		return nil, err
-	}
-	var uses []Use
-	err := s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		v, err := s.liveVault(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		uses, err = selectUses(ctx, tx, v.Name(), before, min(max, 1000))
-		return err
-	})
-	return uses, err
-}
 
 // use is an operation under way: by whom, on what.
 type use struct {
@@ -155,16 +122,16 @@ func (u *use) read(ctx context.Context, f func(tx *database.Tx, v Vault) error) 
 // same transaction.
 func (u *use) change(ctx context.Context, f func(tx *database.Tx, v Vault) error) error {
 	asked := u.target
-	err := u.s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+	err := u.s.log.Change(ctx, func(tx *database.Tx) (audit.Entry, error) {
 		u.target = asked // a transaction may run again
 		v, err := u.admit(ctx, tx)
 		if err != nil {
-			return err
+			return audit.Entry{}, err
 		}
 		if err := f(tx, v); err != nil {
-			return err
+			return audit.Entry{}, err
 		}
-		return u.insert(ctx, tx, nil)
+		return u.entry(ctx, nil), nil
 	})
 	u.recorded = err == nil
 	return err
@@ -184,43 +151,19 @@ func (u *use) admit(ctx context.Context, tx *database.Tx) (Vault, error) {
 
 const recordTimeout = 10 * time.Second
 
-// record writes the row of a use that has changed nothing or was refused. It outlives a caller who went away.
+// record writes the entry of a use that has changed nothing or was refused. It outlives a caller who went away.
 func (u *use) record(ctx context.Context, result error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
-	err := u.s.o.DB.InTx(ctx, func(tx *database.Tx) error { return u.insert(ctx, tx, result) })
-	if err != nil {
+	if err := u.s.log.Record(ctx, u.entry(ctx, result)); err != nil {
 		return fmt.Errorf("record use of %s: %w", u.target, err)
 	}
 	return nil
 }
 
-func (u *use) insert(ctx context.Context, tx *database.Tx, result error) error {
-	at := u.s.now()
-	id, err := u.s.useID(at)
-	if err != nil {
-		return err
-	}
-	return insertUse(ctx, tx, Use{
-		ID: id, At: at, Principal: u.who, Operation: u.operation.name, Vault: u.target.vault, Kind: u.target.kind,
-		Name: u.target.name, Version: u.target.version, Result: resultOf(result),
-	})
-}
-
-// useID begins with the time, so that the rows of one key vault sort by it. Two uses in one microsecond get
-// different times, so that they sort in the order in which they were recorded.
-func (s *Service) useID(at time.Time) (string, error) {
-	var b [8]byte
-	if _, err := io.ReadFull(s.o.Rand, b[:]); err != nil {
-		return "", fmt.Errorf("draw id of a use: %w", err)
-	}
-	for {
-		last := s.lastUse.Load()
-		micros := max(at.UnixMicro(), last+1)
-		if s.lastUse.CompareAndSwap(last, micros) {
-			return fmt.Sprintf("%016x-%s", micros, hex.EncodeToString(b[:])), nil
-		}
-	}
+func (u *use) entry(ctx context.Context, result error) audit.Entry {
+	return audit.Entry{At: u.s.now(), Principal: u.who, Operation: u.operation.name, Vault: fold(u.target.vault), Kind: string(u.target.kind),
+		Name: u.target.name, Version: u.target.version, Result: resultOf(result), Correlation: identity.Correlation(ctx)}
 }
 
 // resultOf is the most precise code of an error: the inner one where there is one.

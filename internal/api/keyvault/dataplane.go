@@ -137,7 +137,7 @@ func withoutVersions(routes []route) []route {
 func (d *dataPlane) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	id := d.o.NewID()
 	d.begin(w, r, id)
-	x := &request{Request: r}
+	x := &request{Request: r.WithContext(identity.WithCorrelation(r.Context(), id))}
 	var operation string
 	var reply any
 	var err error
