@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"kluis/internal/database"
@@ -24,12 +25,14 @@ type Queue struct {
 	db    *database.DB
 	now   func() time.Time
 	newID func() string
-	wake  chan struct{}
+
+	mu    sync.Mutex
+	wakes []chan struct{} // one for each Runner
 }
 
 // NewQueue returns the queue that lives in db.
 func NewQueue(db *database.DB, now func() time.Time, newID func() string) *Queue {
-	return &Queue{db: db, now: now, newID: newID, wake: make(chan struct{}, 1)}
+	return &Queue{db: db, now: now, newID: newID}
 }
 
 // Spec says what to enqueue.
@@ -94,12 +97,25 @@ func (q *Queue) draft(s Spec) (Job, error) {
 	return j, nil
 }
 
-// Wake tells a Runner of this process to look for work now.
+// Wake tells the Runners of this process to look for work now.
 func (q *Queue) Wake() {
-	select {
-	case q.wake <- struct{}{}:
-	default: // one is already on its way
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, wake := range q.wakes {
+		select {
+		case wake <- struct{}{}:
+		default: // one is already on its way
+		}
 	}
+}
+
+// awake returns what Wake wakes.
+func (q *Queue) awake() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	wake := make(chan struct{}, 1)
+	q.wakes = append(q.wakes, wake)
+	return wake
 }
 
 // Job returns one job, ErrNotFound if there is none with that id.
@@ -140,6 +156,22 @@ func (q *Queue) Cancel(ctx context.Context, id string) error {
 		}
 		return update(ctx, tx, j)
 	})
+}
+
+// CancelExclusive asks the job that holds an Exclusive to stop, if there is one.
+func (q *Queue) CancelExclusive(ctx context.Context, exclusive string) error {
+	var id string
+	err := q.db.Read(ctx, func(tx *database.Tx) (err error) {
+		id, err = selectExclusive(ctx, tx, exclusive)
+		return err
+	})
+	if err != nil || id == "" {
+		return err
+	}
+	if err := q.Cancel(ctx, id); err != nil && !errors.Is(err, ErrEnded) {
+		return err
+	}
+	return nil
 }
 
 func (j *Job) settleTasks(running TaskStatus, at time.Time) {

@@ -33,11 +33,14 @@ type Options struct {
 // A job that was taken this often and never ended kills its process, so it is failed instead.
 const maxAttempts = 5
 
-// Runner takes jobs and does them.
+// Runner takes jobs and does them. It takes only the kinds that it was given a Work for, so that work that
+// may wait can have a Runner of its own, and keeps no other from its turn.
 type Runner struct {
 	queue *Queue
 	o     Options
 	works map[string]Work
+	kinds []string
+	wake  <-chan struct{}
 	stop  context.CancelCauseFunc
 	done  sync.WaitGroup
 }
@@ -56,11 +59,12 @@ var errLost = errors.New("the job's lease was lost")
 
 // StartRunner takes back what an earlier process of this name left and begins to work.
 func StartRunner(ctx context.Context, q *Queue, o Options, works ...Work) (*Runner, error) {
-	r := &Runner{queue: q, o: o, works: map[string]Work{}}
+	r := &Runner{queue: q, o: o, works: map[string]Work{}, wake: q.awake()}
 	for _, w := range works {
 		r.works[w.Kind()] = w
+		r.kinds = append(r.kinds, w.Kind())
 	}
-	err := q.db.InTx(ctx, func(tx *database.Tx) error { return releaseOwned(ctx, tx, o.Node) })
+	err := q.db.InTx(ctx, func(tx *database.Tx) error { return releaseOwned(ctx, tx, o.Node, r.kinds) })
 	if err != nil {
 		return nil, fmt.Errorf("take back leases of node %s: %w", o.Node, err)
 	}
@@ -94,7 +98,7 @@ func (r *Runner) loop(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-poll.C:
-		case <-r.queue.wake:
+		case <-r.wake:
 		}
 	}
 }
@@ -102,7 +106,7 @@ func (r *Runner) loop(ctx context.Context) {
 func (r *Runner) claim(ctx context.Context) (j Job, err error) {
 	err = r.queue.db.InTx(ctx, func(tx *database.Tx) error {
 		now := r.o.Now()
-		id, err := claimNext(ctx, tx, r.o.Node, now, now.Add(r.o.Lease))
+		id, err := claimNext(ctx, tx, r.kinds, r.o.Node, now, now.Add(r.o.Lease))
 		if err != nil {
 			return err
 		}
@@ -161,14 +165,10 @@ func (r *Runner) do(ctx context.Context, run *Run) (err error) {
 			err = fmt.Errorf("panic in %s job", run.job.Kind)
 		}
 	}()
-	work, ok := r.works[run.job.Kind]
-	if !ok {
-		return fmt.Errorf("no work of kind %q", run.job.Kind)
-	}
 	if run.job.Attempt > maxAttempts {
 		return problem.New(problem.Internal, "UserErrorJobInterrupted",
 			"The job was interrupted %d times and is not tried again.", maxAttempts).
 			WithAdvice("Look in the server's log for why the service stopped during this job, then start it again.")
 	}
-	return work.Run(ctx, run)
+	return r.works[run.job.Kind].Run(ctx, run)
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"kluis/internal/database"
@@ -52,16 +54,37 @@ func documents(j Job) (tasks, details, problems string, err error) {
 	return tasks, details, problems, nil
 }
 
-// claimNext takes the oldest job that waits or whose lease has run out.
-func claimNext(ctx context.Context, tx *database.Tx, node string, now, until time.Time) (id string, err error) {
+// claimNext takes the oldest job of some kinds that waits or whose lease has run out.
+func claimNext(ctx context.Context, tx *database.Tx, kinds []string, node string, now, until time.Time) (id string, err error) {
 	err = tx.QueryRowContext(ctx, `UPDATE jobs SET state = 'running', owner = $1, lease_until = $2, attempt = attempt + 1
-		WHERE id = (SELECT id FROM jobs WHERE state = 'queued' OR (state = 'running' AND lease_until < $3) ORDER BY created, id LIMIT 1)
+		WHERE id = (SELECT id FROM jobs WHERE (state = 'queued' OR (state = 'running' AND lease_until < $3))
+			AND kind IN (`+placeholders(4, len(kinds))+`) ORDER BY created, id LIMIT 1)
 		AND (state = 'queued' OR (state = 'running' AND lease_until < $3)) RETURNING id`,
-		node, database.Micros(until), database.Micros(now)).Scan(&id)
+		append([]any{node, database.Micros(until), database.Micros(now)}, values(kinds)...)...).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", ErrNotFound
 	}
 	return id, err
+}
+
+// placeholders are "$first, …", n of them. Of none it is NULL, which is in no list.
+func placeholders(first, n int) string {
+	if n == 0 {
+		return "NULL"
+	}
+	list := make([]string, n)
+	for i := range list {
+		list[i] = "$" + strconv.Itoa(first+i)
+	}
+	return strings.Join(list, ", ")
+}
+
+func values(texts []string) []any {
+	all := make([]any, len(texts))
+	for i, t := range texts {
+		all[i] = t
+	}
+	return all
 }
 
 func renew(ctx context.Context, tx *database.Tx, id string, until time.Time) error {
@@ -69,9 +92,10 @@ func renew(ctx context.Context, tx *database.Tx, id string, until time.Time) err
 	return err
 }
 
-// releaseOwned puts what a node of this name left running back into the queue.
-func releaseOwned(ctx context.Context, tx *database.Tx, node string) error {
-	_, err := tx.ExecContext(ctx, `UPDATE jobs SET state = 'queued', owner = '', lease_until = 0 WHERE state = 'running' AND owner = $1`, node)
+// releaseOwned puts what a node of this name left running of some kinds back into the queue.
+func releaseOwned(ctx context.Context, tx *database.Tx, node string, kinds []string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE jobs SET state = 'queued', owner = '', lease_until = 0 WHERE state = 'running' AND owner = $1
+		AND kind IN (`+placeholders(2, len(kinds))+`)`, append([]any{node}, values(kinds)...)...)
 	return err
 }
 
