@@ -167,11 +167,11 @@ func number(t *testing.T, j client.Job, name string) (n int64) {
 	return n
 }
 
-// packs counts the files that the recovery stores hold.
+// packs counts the packs of the recovery stores.
 func (m *machine) packs(t *testing.T) (n int) {
 	t.Helper()
 	err := filepath.WalkDir(filepath.Join(m.s.dir, "store", "stores"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && !strings.Contains(path, ".tmp") {
+		if err == nil && d.Type().IsRegular() && strings.Contains(path, "/packs/") {
 			n++
 		}
 		return nil // files come and go meanwhile

@@ -67,6 +67,11 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 		return err
 	}
 	defer runner.Stop()
+	chores, err := job.StartRunner(ctx, p.jobs, job.Options{Node: c.Node, Workers: 1, Lease: lease, Now: time.Now, Log: log}, p.backup.Chores()...)
+	if err != nil {
+		return err
+	}
+	defer chores.Stop()
 	scheduling, stopScheduling := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { p.backup.RunSchedule(scheduling) })
@@ -206,7 +211,7 @@ func (p *parts) buildServices(ctx context.Context, c config, root *seal.Root, ho
 		Bucket: objects.Prefix(bucket, "blobs/"), Now: time.Now, NewID: uuid.NewString})
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Now: time.Now, NewID: uuid.NewString})
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
-	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: bucket, Wrapper: root, Authorizer: p.identity,
+	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: bucket, Node: c.Node, Wrapper: root, Authorizer: p.identity,
 		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {

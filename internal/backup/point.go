@@ -89,10 +89,14 @@ func (s *Service) Points(ctx context.Context, item armid.ID) (points []Point, er
 	if item, err = canonicalItem(item); err != nil {
 		return nil, err
 	}
+	if _, err := s.lookupItem(ctx, item); err != nil {
+		return nil, err
+	}
+	return s.lookupPoints(ctx, item)
+}
+
+func (s *Service) lookupPoints(ctx context.Context, item armid.ID) (points []Point, err error) {
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		if _, err := selectItem(ctx, tx, item); err != nil {
-			return err
-		}
 		points, err = selectPoints(ctx, tx, item)
 		return err
 	})
@@ -123,10 +127,19 @@ func (s *Service) lookupPoint(ctx context.Context, id armid.ID) (p Point, err er
 // blobs, which only a key vault can open.
 func (s *Service) PointKeys(ctx context.Context, id armid.ID) ([]KeyBackup, error) {
 	p, err := s.Point(ctx, id)
+	if err != nil || !p.Encrypted() {
+		return nil, err
+	}
+	item, err := s.lookupItem(ctx, p.Item)
 	if err != nil {
 		return nil, err
 	}
-	stored, err := s.storedPoint(ctx, p)
+	store, err := s.stores.read(ctx, item.store)
+	if err != nil {
+		return nil, storeUnreadable(item, err)
+	}
+	defer func() { _ = store.Close() }() // nothing was written
+	stored, err := storedPoint(ctx, store, p)
 	if err != nil {
 		return nil, err
 	}
@@ -149,15 +162,7 @@ func keysOf(p Point, stored *recovery.Point) ([]KeyBackup, error) {
 }
 
 // storedPoint opens the point in its recovery store.
-func (s *Service) storedPoint(ctx context.Context, p Point) (*recovery.Point, error) {
-	v, err := s.lookupVault(ctx, vaultOf(p.Item))
-	if err != nil {
-		return nil, err
-	}
-	store, err := s.store(ctx, v.store)
-	if err != nil {
-		return nil, err
-	}
+func storedPoint(ctx context.Context, store *recovery.Store, p Point) (*recovery.Point, error) {
 	stored, err := store.Point(ctx, p.ID)
 	if errors.Is(err, recovery.ErrNoPoint) {
 		return nil, pointNotFound(p.Item.Child("recoveryPoints", p.ID))
@@ -166,90 +171,6 @@ func (s *Service) storedPoint(ctx context.Context, p Point) (*recovery.Point, er
 		return nil, pointDamaged(err)
 	}
 	return stored, nil
-}
-
-// reconcile makes the rows agree with the roots in the stores: a root without a row is a point whose
-// process died between the commit and the transaction, and is adopted; a row without a root would be a
-// point that can't be restored, and is taken off the list, loudly.
-func (s *Service) reconcile(ctx context.Context) error {
-	vaults, err := s.lookupVaults(ctx, armid.ID{})
-	if err != nil {
-		return err
-	}
-	for _, v := range vaults {
-		log := s.o.Log.With("vault", v.ID.String())
-		store, err := s.store(ctx, v.store)
-		if err != nil {
-			log.Error("recovery store cannot be opened; its recovery points are listed but cannot be restored", "error", err)
-			continue
-		}
-		if err := s.reconcileVault(ctx, v, store); err != nil {
-			log.Error("recovery points cannot be reconciled with the recovery store", "error", err)
-		}
-	}
-	return ctx.Err()
-}
-
-func (s *Service) reconcileVault(ctx context.Context, v RecoveryVault, store *recovery.Store) error {
-	// The store lists what it can read and names the rest; a point that is damaged is not one that is gone.
-	stored, damage := store.Points(ctx)
-	if damage != nil {
-		s.o.Log.Error("some recovery points cannot be read", "vault", v.ID.String(), "error", damage)
-	}
-	roots := map[string]*recovery.Point{}
-	for _, p := range stored {
-		roots[p.ID] = p
-	}
-	return s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		items, err := selectItems(ctx, tx, v.ID)
-		if err != nil {
-			return err
-		}
-		for _, item := range items {
-			points, err := selectPoints(ctx, tx, item.ID)
-			if err != nil {
-				return err
-			}
-			known := map[string]bool{}
-			for _, p := range points {
-				known[p.ID] = true
-				if roots[p.ID] == nil && damage == nil {
-					s.o.Log.Error("recovery point is not in the recovery store and is taken off the list", "point", p.ID, "item", item.ID.String())
-					if err := deletePoint(ctx, tx, item.ID, p.ID); err != nil {
-						return err
-					}
-				}
-			}
-			for id, root := range roots {
-				if root.Labels[labelItem] != item.ID.Key() || known[id] {
-					continue
-				}
-				if err := adopt(ctx, tx, &item, root); err != nil {
-					return err
-				}
-				s.o.Log.Info("recovery point adopted from the recovery store", "point", id, "item", item.ID.String())
-			}
-		}
-		return nil
-	})
-}
-
-// adopt lists a point that the store has, and notes it on its item.
-func adopt(ctx context.Context, tx *database.Tx, item *Item, root *recovery.Point) error {
-	p, err := decodePoint(root)
-	if err != nil {
-		return err
-	}
-	if err := putPoint(ctx, tx, p); err != nil {
-		return err
-	}
-	if item.State == IRPending || item.State == ProtectionError {
-		item.State = Protected
-	}
-	if p.Time.After(item.LastTime) {
-		item.LastPoint, item.LastTime = p.ID, p.Time
-	}
-	return putItem(ctx, tx, *item)
 }
 
 func decodePoint(root *recovery.Point) (p Point, err error) {

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -9,8 +10,10 @@ import (
 	"kluis/internal/fabric"
 	"kluis/internal/job"
 	"kluis/internal/keyvault"
+	"kluis/internal/objects"
 	"kluis/internal/problem"
 	"kluis/internal/proof"
+	"kluis/internal/recovery"
 )
 
 // Everything this service says to a person stands here: what happened, and what to do. Codes are
@@ -213,6 +216,30 @@ func operationInProgress(item Item) *problem.Error {
 	return problem.New(problem.Conflict, "UserErrorBackupOperationInProgress",
 		"Another job works on %s.", item.VM.Name()).
 		WithTarget(item.ID.String()).WithAdvice("Wait for it to end (kluis job list), or cancel it, then try again.")
+}
+
+func itemBeingDeleted(item Item) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorBackupDataBeingDeleted",
+		"The backup data of %s is being deleted.", item.VM.Name()).
+		WithTarget(item.ID.String()).
+		WithAdvice("Wait for the job that deletes it (kluis job list); if it failed, delete the backup data again. Then protect the virtual machine anew.")
+}
+
+// storeUnreadable tells why the recovery store of an item can't be used; another error stays as it is.
+func storeUnreadable(item Item, err error) error {
+	if owned, ok := errors.AsType[*recovery.OwnedError](err); ok {
+		return problem.New(problem.Unavailable, "UserErrorRecoveryStoreInUse",
+			"Another process (%s) works on the recovery store of %s.", owned.Owner, item.VM.Name()).
+			WithTarget(item.ID.String()).
+			WithAdvice("Wait until it has ended, or stop it, then try again. One process at a time writes to a recovery store.").WithCause(err)
+	}
+	if errors.Is(err, objects.ErrNotExist) || errors.Is(err, recovery.ErrNoStore) || errors.Is(err, recovery.ErrWrongKey) {
+		return problem.New(problem.Unavailable, "UserErrorRecoveryStoreMissing",
+			"The recovery store of %s is not there, or its key is not.", item.VM.Name()).
+			WithTarget(item.ID.String()).
+			WithAdvice("Bring the folder or bucket of the recovery stores back to where the server looks for it (--store), and start the server again.").WithCause(err)
+	}
+	return err
 }
 
 func expiryInThePast(t time.Time) *problem.Error {

@@ -38,8 +38,13 @@ type Item struct {
 	LastPoint  string       `json:"lastPoint,omitempty"` // id of the newest recovery point
 	LastTime   time.Time    `json:"lastTime,omitzero"`   // when it was taken
 	Problem    *job.Problem `json:"problem,omitempty"`   // why the last backup failed or warned
+	Collected  time.Time    `json:"collected,omitzero"`  // when space was last given back
+	Left       time.Time    `json:"left,omitzero"`       // when something was last left to be given back
+	Deleting   bool         `json:"deleting,omitempty"`  // its backup data is being deleted, which can't be undone
 
-	next time.Time // next scheduled backup
+	store   string    // name of its recovery store
+	next    time.Time // next scheduled backup
+	collect time.Time // when space is next given back; zero when there is none
 }
 
 // Vault is the id of the vault the item belongs to.
@@ -94,6 +99,10 @@ func (s *Service) Protect(ctx context.Context, id, vm, policy armid.ID) (Item, j
 	if !ItemID(vaultOf(id), vm).Equal(id) {
 		return Item{}, job.Job{}, itemNotOfVM(id, vm)
 	}
+	made, err := s.makeStore(ctx, id)
+	if err != nil {
+		return Item{}, job.Job{}, err
+	}
 	var item Item
 	var done job.Job
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
@@ -107,9 +116,11 @@ func (s *Service) Protect(ctx context.Context, id, vm, policy armid.ID) (Item, j
 		item, err = selectItem(ctx, tx, id)
 		switch {
 		case isNotFound(err):
-			item = Item{ID: id, VM: machine.ID, VMLocation: machine.Location, State: IRPending, Created: s.o.Now()}
+			item = Item{ID: id, VM: machine.ID, VMLocation: machine.Location, State: IRPending, Created: s.o.Now(), store: made}
 		case err != nil:
 			return err
+		case item.Deleting:
+			return itemBeingDeleted(item)
 		case item.State == ProtectionStopped && item.LastPoint != "":
 			item.State = Protected
 		case item.State == ProtectionStopped:
@@ -123,7 +134,27 @@ func (s *Service) Protect(ctx context.Context, id, vm, policy armid.ID) (Item, j
 			Details: map[string]string{"VM Name": machine.ID.Name(), "Policy Name": p.ID.Name()}, Correlation: s.o.Correlation(ctx)})
 		return err
 	})
+	if made != "" && (err != nil || item.store != made) {
+		if eraseErr := s.stores.erase(context.WithoutCancel(ctx), made); eraseErr != nil {
+			s.o.Log.Warn("an empty recovery store is left behind", "store", made, "error", eraseErr)
+		}
+	}
 	return item, done, err
+}
+
+// makeStore makes a recovery store for an item that is not there yet, and returns its name. The store comes
+// first: an item without one would be half done, a store without an item is an empty folder.
+func (s *Service) makeStore(ctx context.Context, id armid.ID) (string, error) {
+	_, err := s.lookupItem(ctx, id)
+	if err == nil || !isNotFound(err) {
+		return "", err
+	}
+	v, err := s.lookupVault(ctx, vaultOf(id))
+	if err != nil {
+		return "", err
+	}
+	name := v.store + "/" + s.o.NewID()
+	return name, s.stores.create(ctx, name)
 }
 
 // Check says whether a VM can be protected in a vault, as the notice before 'Enable backup' does: nil,

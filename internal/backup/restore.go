@@ -188,6 +188,9 @@ func (w restoreWork) Run(ctx context.Context, r *job.Run) error {
 	if err != nil && (ctx.Err() == nil || job.WasCancelled(ctx)) {
 		run.undo(context.WithoutCancel(ctx))
 	}
+	if run.done != nil {
+		run.done()
+	}
 	if err == nil || ctx.Err() != nil || problem.Of(err) != nil {
 		return err
 	}
@@ -201,6 +204,8 @@ type restoreRun struct {
 	args restoreArgs
 
 	point  Point
+	store  *recovery.Store
+	done   func() // lets go of the store
 	stored *recovery.Point
 	vm     compute.VM
 	disks  []compute.Disk // as they were, in the order of point.Disks
@@ -232,7 +237,15 @@ func (r *restoreRun) open(ctx context.Context) (err error) {
 	if r.point, err = r.s.lookupPoint(ctx, r.args.Point); err != nil {
 		return err
 	}
-	if r.stored, err = r.s.storedPoint(ctx, r.point); err != nil {
+	item, err := r.s.lookupItem(ctx, r.point.Item)
+	if err != nil {
+		return err
+	}
+	// As its owner: a collection must know what is being read.
+	if r.store, r.done, err = r.s.stores.write(ctx, item.store); err != nil {
+		return storeUnreadable(item, err)
+	}
+	if r.stored, err = storedPoint(ctx, r.store, r.point); err != nil {
 		return err
 	}
 	if r.vm, r.disks, err = savedMachine(r.stored); err != nil {
@@ -294,12 +307,8 @@ func (r *restoreRun) restoreDisk(ctx context.Context, d PointDisk, as compute.Di
 		return compute.Disk{}, restoreFailure(d.Name, err)
 	}
 	defer func() { _ = image.Abort() }() // does nothing once committed
-	store, err := r.storeOf(ctx)
-	if err != nil {
-		return compute.Disk{}, err
-	}
 	// Commit makes the disk durable, so that Restore need not.
-	if _, err := store.Restore(ctx, source, image, recovery.RestoreOptions{NoSync: true, Progress: progress}); err != nil {
+	if _, err := r.store.Restore(ctx, source, image, recovery.RestoreOptions{NoSync: true, Progress: progress}); err != nil {
 		return compute.Disk{}, restoreFailure(d.Name, err)
 	}
 	if err := image.Commit(); err != nil {
@@ -354,14 +363,6 @@ func (r *restoreRun) undo(ctx context.Context) {
 			r.r.Log().Warn("remove a disk of a restore that failed", "disk", name, "error", err)
 		}
 	}
-}
-
-func (r *restoreRun) storeOf(ctx context.Context) (*recovery.Store, error) {
-	v, err := r.s.lookupVault(ctx, vaultOf(r.point.Item))
-	if err != nil {
-		return nil, err
-	}
-	return r.s.store(ctx, v.store)
 }
 
 func restoreFailure(disk string, err error) error {

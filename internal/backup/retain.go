@@ -11,25 +11,23 @@ import (
 )
 
 // retain unlinks the points of an item that have expired, but never the newest: an item whose backups
-// fail must not lose its last recovery point to the calendar. Returns how many went.
+// fail must not lose its last recovery point to the calendar.
 //
 // The row goes first: dying between the two leaves a root without a row, which start-up lists again and
 // the next backup unlinks again. The other order would list a point that cannot be restored.
-func (s *Service) retain(ctx context.Context, item armid.ID, store *recovery.Store) (int, error) {
-	var points []Point
-	err := s.o.DB.Read(ctx, func(tx *database.Tx) (err error) {
-		points, err = selectPoints(ctx, tx, item)
-		return err
-	})
+func (s *Service) retain(ctx context.Context, item armid.ID, store *recovery.Store) (unlinked int, err error) {
+	points, err := s.lookupPoints(ctx, item)
 	if err != nil {
 		return 0, err
 	}
-	unlinked := 0
 	for i, p := range points {
 		if i == 0 || p.Expiry.After(s.o.Now()) {
 			continue
 		}
-		if err := s.unlink(ctx, p, store); err != nil {
+		if err := s.unlist(ctx, p); err != nil {
+			return unlinked, err
+		}
+		if err := store.Delete(ctx, p.ID); err != nil {
 			return unlinked, err
 		}
 		unlinked++
@@ -37,19 +35,15 @@ func (s *Service) retain(ctx context.Context, item armid.ID, store *recovery.Sto
 	return unlinked, nil
 }
 
-func (s *Service) unlink(ctx context.Context, p Point, store *recovery.Store) error {
-	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error { return deletePoint(ctx, tx, p.Item, p.ID) })
-	if err != nil {
-		return err
-	}
-	return store.Delete(ctx, p.ID)
+func (s *Service) unlist(ctx context.Context, p Point) error {
+	return s.o.DB.InTx(ctx, func(tx *database.Tx) error { return deletePoint(ctx, tx, p.Item, p.ID) })
 }
 
 type deleteArgs struct {
 	Item armid.ID `json:"item"`
 }
 
-// Delete stops protection of an item and deletes its recovery points, as a job.
+// Delete stops protection of an item and deletes its backup data, as a job.
 func (s *Service) Delete(ctx context.Context, id armid.ID) (j job.Job, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, itemActions+"/delete", vaultOf(id)); err != nil {
 		return job.Job{}, err
@@ -62,7 +56,8 @@ func (s *Service) Delete(ctx context.Context, id armid.ID) (j job.Job, err error
 		if err != nil {
 			return err
 		}
-		item.State, item.Policy, item.next = ProtectionStopped, armid.ID{}, time.Time{}
+		item.State, item.Policy, item.Deleting = ProtectionStopped, armid.ID{}, true
+		item.next, item.collect = time.Time{}, time.Time{}
 		if err := putItem(ctx, tx, item); err != nil {
 			return err
 		}
@@ -74,7 +69,8 @@ func (s *Service) Delete(ctx context.Context, id armid.ID) (j job.Job, err error
 	return j, err
 }
 
-// deleteWork deletes an item's recovery points, then the item, then gives their space back.
+// deleteWork takes an item's recovery points off the list, erases its recovery store, and then forgets the
+// item. It goes on where an attempt that was killed ended; the item's row is last, so that somebody knows.
 type deleteWork struct{ s *Service }
 
 // Kind implements job.Work.
@@ -93,31 +89,23 @@ func (w deleteWork) Run(ctx context.Context, r *job.Run) error {
 	if err != nil {
 		return err
 	}
-	v, err := w.s.lookupVault(ctx, item.Vault())
-	if err != nil {
-		return err
-	}
-	store, err := w.s.store(ctx, v.store)
-	if err != nil {
-		return err
-	}
-	var points []Point
-	err = w.s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		points, err = selectPoints(ctx, tx, item.ID)
-		return err
-	})
+	points, err := w.s.lookupPoints(ctx, item.ID)
 	if err != nil {
 		return err
 	}
 	for _, p := range points {
-		if err := w.s.unlink(ctx, p, store); err != nil {
+		if err := w.s.unlist(ctx, p); err != nil {
 			return err
 		}
 	}
-	r.Detail("Number of Recovery Points", formatCount(len(points)))
-	if err := w.s.o.DB.InTx(ctx, func(tx *database.Tx) error { return deleteItem(ctx, tx, item) }); err != nil {
+	if r.Attempt() == 1 {
+		r.Detail("Number of Recovery Points", formatCount(len(points)))
+	}
+	if err := w.s.cancelCollection(ctx, item); err != nil {
 		return err
 	}
-	_, err = store.Collect(ctx, recovery.CollectOptions{})
-	return err
+	if err := w.s.stores.erase(ctx, item.store); err != nil {
+		return storeUnreadable(item, err)
+	}
+	return w.s.o.DB.InTx(ctx, func(tx *database.Tx) error { return deleteItem(ctx, tx, item) })
 }

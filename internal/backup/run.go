@@ -87,7 +87,7 @@ func (backupWork) Kind() string { return "Backup" }
 func (w backupWork) Run(ctx context.Context, r *job.Run) error {
 	b := &backupRun{s: w.s, r: r}
 	err := b.run(ctx)
-	b.wipe()
+	b.close()
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -105,6 +105,7 @@ type backupRun struct {
 	args  backupArgs
 	item  Item
 	store *recovery.Store
+	done  func() // lets go of the store
 
 	vm         compute.VM
 	disks      []compute.Disk
@@ -164,12 +165,8 @@ func (b *backupRun) open(ctx context.Context) (committed *recovery.Point, err er
 	if b.item, err = b.s.lookupItem(ctx, b.args.Item); err != nil {
 		return nil, err
 	}
-	v, err := b.s.lookupVault(ctx, b.item.Vault())
-	if err != nil {
-		return nil, err
-	}
-	if b.store, err = b.s.store(ctx, v.store); err != nil {
-		return nil, err
+	if b.store, b.done, err = b.s.stores.write(ctx, b.item.store); err != nil {
+		return nil, storeUnreadable(b.item, err)
 	}
 	committed, err = b.store.Point(ctx, b.args.Point)
 	if errors.Is(err, recovery.ErrNoPoint) {
@@ -371,9 +368,12 @@ func (b *backupRun) hasKeys(disk string) bool {
 	return false
 }
 
-func (b *backupRun) wipe() {
+func (b *backupRun) close() {
 	for _, bek := range b.beks {
 		bek.Wipe()
+	}
+	if b.done != nil {
+		b.done()
 	}
 }
 
@@ -417,6 +417,7 @@ func (b *backupRun) list(ctx context.Context, root *recovery.Point) error {
 			return err
 		}
 		item.LastBackup, item.LastStatus, item.Problem = b.s.o.Now(), string(job.Completed), nil
+		item.collectSoon(b.s.o.Now())
 		if point.Verdict.State == proof.Failed {
 			p := notProved(point.Verdict)
 			item.Problem = &job.Problem{Code: p.Code, Message: p.Message, Advice: p.Advice}
@@ -426,11 +427,7 @@ func (b *backupRun) list(ctx context.Context, root *recovery.Point) error {
 	if err != nil {
 		return err
 	}
-	unlinked, err := b.s.retain(ctx, point.Item, b.store)
-	if unlinked > 0 && err == nil {
-		_, err = b.store.Collect(ctx, recovery.CollectOptions{})
-	}
-	if err != nil { // the backup is done; what could not be let go is tried again next time
+	if _, err := b.s.retain(ctx, point.Item, b.store); err != nil { // the backup is done; the collection tries again
 		b.r.Log().Error("let expired recovery points go", "error", err)
 	}
 	return nil
@@ -444,6 +441,7 @@ func (b *backupRun) noteFailure(ctx context.Context, cause error) error {
 			return err
 		}
 		item.LastBackup, item.LastStatus = b.s.o.Now(), string(job.Failed)
+		item.collectSoon(b.s.o.Now()) // what it stored is given back, unless the next backup finds it
 		if p := problem.Of(cause); p != nil {
 			item.Problem = &job.Problem{Code: p.Code, Message: p.Message, Advice: p.Advice, Target: p.Target}
 		}

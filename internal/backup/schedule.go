@@ -9,7 +9,7 @@ import (
 	"kluis/internal/problem"
 )
 
-// RunSchedule starts the backups that are due, until ctx ends. What came due while no server ran is
+// RunSchedule starts the backups and the collections that are due, until ctx ends. What came due while no server ran is
 // started once, not once for each time that was missed.
 func (s *Service) RunSchedule(ctx context.Context) {
 	tick := time.NewTicker(15 * time.Second)
@@ -17,6 +17,9 @@ func (s *Service) RunSchedule(ctx context.Context) {
 	for {
 		if err := s.StartDue(ctx); err != nil && ctx.Err() == nil {
 			s.o.Log.Error("start scheduled backups", "error", err)
+		}
+		if err := s.StartCollections(ctx); err != nil && ctx.Err() == nil {
+			s.o.Log.Error("start collections", "error", err)
 		}
 		select {
 		case <-ctx.Done():

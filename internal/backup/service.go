@@ -5,9 +5,10 @@
 //   - policy.go: when to back up, and how long to keep.
 //   - protect.go: a VM becomes a protected item, after everything that would fail a backup was checked.
 //   - run.go: one backup, told in order: snapshot, transfer, keys, proof, commit, retain.
-//   - point.go: what a recovery point is, and how the catalogue is made to agree with the store.
+//   - point.go: what a recovery point is.
+//   - stores.go, reconcile.go: the recovery store of each item, and how the catalogue is made to agree with them.
 //   - restore.go: the way back: checks, disks, configuration and template.
-//   - retain.go: points that nothing wants any longer.
+//   - retain.go, collect.go: points that nothing wants any longer, and the space they took.
 //   - problems.go: everything that can be said to a person when it goes wrong.
 //
 // Invariants: the recovery store is the truth for recovery points and the database is a cache of it. A
@@ -23,7 +24,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"time"
 
 	"kluis/internal/armid"
@@ -111,7 +111,8 @@ type Wrapper interface {
 type Options struct {
 	DB         *database.DB
 	Jobs       *job.Queue
-	Bucket     objects.Bucket // holds one recovery store for each Recovery Services vault
+	Bucket     objects.Bucket // holds one recovery store for each protected item
+	Node       string         // name of this process among those that share the bucket
 	Wrapper    Wrapper
 	Authorizer Authorizer
 	Machines   Machines
@@ -131,15 +132,14 @@ type Options struct {
 
 // Service protects virtual machines.
 type Service struct {
-	o Options
-
-	mu     sync.Mutex
-	stores map[string]*recovery.Store // open recovery stores by name
+	o      Options
+	stores *stores
 }
 
 // Open makes the service and brings the catalogue into agreement with the recovery stores.
 func Open(ctx context.Context, o Options) (*Service, error) {
-	s := &Service{o: o, stores: map[string]*recovery.Store{}}
+	s := &Service{o: o, stores: &stores{bucket: o.Bucket, wrapper: o.Wrapper, now: o.Now, rand: o.Rand, owner: o.Node, log: o.Log,
+		open: map[string]*sharedStore{}}}
 	if err := s.reconcile(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("reconcile recovery points: %w", err)
@@ -152,70 +152,14 @@ func (s *Service) Works() []job.Work {
 	return []job.Work{backupWork{s}, restoreWork{s}, deleteWork{s}}
 }
 
+// Chores returns the works that nobody waits for. They get a job.Runner of their own, so that they keep no
+// backup from its turn.
+func (s *Service) Chores() []job.Work { return []job.Work{collectWork{s}} }
+
 // Close closes the recovery stores. No job may be running.
 func (s *Service) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var first error
-	for name, store := range s.stores {
-		if err := store.Close(); err != nil && first == nil {
-			first = fmt.Errorf("close recovery store %s: %w", name, err)
-		}
-		delete(s.stores, name)
+	if err := s.stores.close(); err != nil {
+		return fmt.Errorf("close recovery stores: %w", err)
 	}
-	return first
-}
-
-const keyDocument = "key.age"
-
-// createStore makes the recovery store of a new vault, under a key of its own that is kept in the store
-// itself, wrapped: the store and the recovery kit are enough to read it.
-func (s *Service) createStore(ctx context.Context, name string) error {
-	key := make([]byte, 32)
-	if _, err := io.ReadFull(s.o.Rand, key); err != nil {
-		return fmt.Errorf("make store key: %w", err)
-	}
-	wrapped, err := s.o.Wrapper.Wrap(key)
-	if err != nil {
-		return fmt.Errorf("wrap store key: %w", err)
-	}
-	store, err := recovery.Create(ctx, s.bucket(name), recovery.Options{Key: secret.New(key), Now: s.o.Now, Rand: s.o.Rand})
-	if err != nil {
-		return fmt.Errorf("create recovery store %s: %w", name, err)
-	}
-	if err := store.PutDocument(ctx, keyDocument, wrapped); err != nil {
-		_ = store.Close()
-		return fmt.Errorf("keep wrapped key of recovery store %s: %w", name, err)
-	}
-	s.mu.Lock()
-	s.stores[name] = store
-	s.mu.Unlock()
 	return nil
-}
-
-// store returns the open recovery store of a vault.
-func (s *Service) store(ctx context.Context, name string) (*recovery.Store, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if store, ok := s.stores[name]; ok {
-		return store, nil
-	}
-	wrapped, err := recovery.ReadDocument(ctx, s.bucket(name), keyDocument)
-	if err != nil {
-		return nil, fmt.Errorf("read wrapped key of recovery store %s: %w", name, err)
-	}
-	key, err := s.o.Wrapper.Unwrap(wrapped)
-	if err != nil {
-		return nil, fmt.Errorf("unwrap key of recovery store %s: %w", name, err)
-	}
-	store, err := recovery.Open(ctx, s.bucket(name), recovery.Options{Key: secret.New(key), Now: s.o.Now, Rand: s.o.Rand})
-	if err != nil {
-		return nil, fmt.Errorf("open recovery store %s: %w", name, err)
-	}
-	s.stores[name] = store
-	return store, nil
-}
-
-func (s *Service) bucket(name string) objects.Bucket {
-	return objects.Prefix(s.o.Bucket, "stores/"+name+"/")
 }

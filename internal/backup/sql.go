@@ -105,10 +105,10 @@ func putItem(ctx context.Context, tx *database.Tx, i Item) error {
 	if !i.Policy.IsZero() {
 		policy = i.Policy.Key()
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO protected_items (id_key, vault_key, vm_key, policy_key, next_run, document)
-		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id_key) DO UPDATE SET
-		policy_key = excluded.policy_key, next_run = excluded.next_run, document = excluded.document`,
-		i.ID.Key(), i.Vault().Key(), i.VM.Key(), policy, database.Micros(i.next), string(doc))
+	_, err = tx.ExecContext(ctx, `INSERT INTO protected_items (id_key, vault_key, vm_key, policy_key, next_run, collect_at, store, document)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id_key) DO UPDATE SET policy_key = excluded.policy_key,
+		next_run = excluded.next_run, collect_at = excluded.collect_at, store = excluded.store, document = excluded.document`,
+		i.ID.Key(), i.Vault().Key(), i.VM.Key(), policy, database.Micros(i.next), database.Micros(i.collect), i.store, string(doc))
 	if database.IsUnique(err) {
 		return alreadyProtected(i.VM, i)
 	}
@@ -116,14 +116,17 @@ func putItem(ctx context.Context, tx *database.Tx, i Item) error {
 }
 
 func scanItem(row interface{ Scan(...any) error }) (i Item, err error) {
-	var next int64
-	err = scanDocument(row, &i, &next)
-	i.next = database.Time(next)
+	var next, collect int64
+	err = scanDocument(row, &i, &next, &collect, &i.store)
+	i.next, i.collect = database.Time(next), database.Time(collect)
 	return i, err
 }
 
+// itemColumns are what scanItem scans.
+const itemColumns = `document, next_run, collect_at, store`
+
 func selectItem(ctx context.Context, tx *database.Tx, id armid.ID) (Item, error) {
-	i, err := scanItem(tx.QueryRowContext(ctx, `SELECT document, next_run FROM protected_items WHERE id_key = $1`, id.Key()))
+	i, err := scanItem(tx.QueryRowContext(ctx, `SELECT `+itemColumns+` FROM protected_items WHERE id_key = $1`, id.Key()))
 	if errors.Is(err, sql.ErrNoRows) {
 		return i, itemNotFound(id)
 	}
@@ -131,7 +134,7 @@ func selectItem(ctx context.Context, tx *database.Tx, id armid.ID) (Item, error)
 }
 
 func selectItemOf(ctx context.Context, tx *database.Tx, vm armid.ID) (Item, error) {
-	i, err := scanItem(tx.QueryRowContext(ctx, `SELECT document, next_run FROM protected_items WHERE vm_key = $1`, vm.Key()))
+	i, err := scanItem(tx.QueryRowContext(ctx, `SELECT `+itemColumns+` FROM protected_items WHERE vm_key = $1`, vm.Key()))
 	if errors.Is(err, sql.ErrNoRows) {
 		return i, vmNotProtected(vm)
 	}
@@ -140,17 +143,23 @@ func selectItemOf(ctx context.Context, tx *database.Tx, vm armid.ID) (Item, erro
 
 func selectItems(ctx context.Context, tx *database.Tx, vault armid.ID) ([]Item, error) {
 	return query(ctx, tx, func(r *sql.Rows) (Item, error) { return scanItem(r) },
-		`SELECT document, next_run FROM protected_items WHERE vault_key = $1 ORDER BY id_key`, vault.Key())
+		`SELECT `+itemColumns+` FROM protected_items WHERE vault_key = $1 ORDER BY id_key`, vault.Key())
 }
 
 func selectAllItems(ctx context.Context, tx *database.Tx) ([]Item, error) {
 	return query(ctx, tx, func(r *sql.Rows) (Item, error) { return scanItem(r) },
-		`SELECT document, next_run FROM protected_items ORDER BY id_key`)
+		`SELECT `+itemColumns+` FROM protected_items ORDER BY id_key`)
 }
 
 func selectDue(ctx context.Context, tx *database.Tx, now time.Time) ([]Item, error) {
 	return query(ctx, tx, func(r *sql.Rows) (Item, error) { return scanItem(r) },
-		`SELECT document, next_run FROM protected_items WHERE next_run > 0 AND next_run <= $1 ORDER BY next_run`, database.Micros(now))
+		`SELECT `+itemColumns+` FROM protected_items WHERE next_run > 0 AND next_run <= $1 ORDER BY next_run`, database.Micros(now))
+}
+
+// selectCollectable returns the items whose space is to be given back by now.
+func selectCollectable(ctx context.Context, tx *database.Tx, now time.Time) ([]Item, error) {
+	return query(ctx, tx, func(r *sql.Rows) (Item, error) { return scanItem(r) },
+		`SELECT `+itemColumns+` FROM protected_items WHERE collect_at > 0 AND collect_at <= $1 ORDER BY collect_at`, database.Micros(now))
 }
 
 func deleteItem(ctx context.Context, tx *database.Tx, i Item) error {

@@ -3,6 +3,7 @@ package backup
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -24,15 +25,18 @@ type RecoveryVault struct {
 	Properties map[string]json.RawMessage `json:"properties,omitempty"`
 	Changed    time.Time                  `json:"changed"`
 
-	store string // name of its recovery store
+	store string // the first part of the names of its items' recovery stores
 }
+
+// defaultRedundancy is the one of a vault whose maker names none.
+const defaultRedundancy = "GeoRedundant"
 
 // Redundancies are the storage replication settings of a vault.
 var Redundancies = []string{"LocallyRedundant", "GeoRedundant", "ZoneRedundant"}
 
 var vaultName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{1,49}$`)
 
-// PutVault creates a vault, with DefaultPolicy and a recovery store of its own, or changes one.
+// PutVault creates a vault, with DefaultPolicy, or changes one.
 func (s *Service) PutVault(ctx context.Context, v RecoveryVault) (_ RecoveryVault, created bool, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/write", v.ID); err != nil {
 		return RecoveryVault{}, false, err
@@ -44,7 +48,7 @@ func (s *Service) PutVault(ctx context.Context, v RecoveryVault) (_ RecoveryVaul
 		return RecoveryVault{}, false, locationRequired(v.ID)
 	}
 	if v.Redundancy == "" {
-		v.Redundancy = "GeoRedundant"
+		v.Redundancy = defaultRedundancy
 	}
 	if !slices.Contains(Redundancies, v.Redundancy) {
 		return RecoveryVault{}, false, invalidRedundancy(v.Redundancy)
@@ -56,11 +60,7 @@ func (s *Service) PutVault(ctx context.Context, v RecoveryVault) (_ RecoveryVaul
 	if old, err := s.lookupVault(ctx, v.ID); err == nil {
 		return s.changeVault(ctx, old, v)
 	}
-	// The store comes first: a vault without one would be half done, a store without a vault is an empty folder.
 	v.store = s.o.NewID()
-	if err := s.createStore(ctx, v.store); err != nil {
-		return RecoveryVault{}, false, err
-	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		if err := insertVault(ctx, tx, v); err != nil {
 			return err
@@ -134,13 +134,15 @@ func (s *Service) CountIn(ctx context.Context, group armid.ID) (int, error) {
 }
 
 // DeleteVault removes a vault that protects nothing and holds no recovery point. Deleting one that does
-// not exist is no error. The emptied recovery store is left where it is.
+// not exist is no error. What is left below it in the bucket is erased.
 func (s *Service) DeleteVault(ctx context.Context, id armid.ID) (existed bool, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/delete", id); err != nil {
 		return false, err
 	}
-	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		v, err := selectVault(ctx, tx, id)
+	var v RecoveryVault
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) (err error) {
+		existed = false
+		v, err = selectVault(ctx, tx, id)
 		if isNotFound(err) {
 			return nil
 		}
@@ -157,7 +159,17 @@ func (s *Service) DeleteVault(ctx context.Context, id armid.ID) (existed bool, e
 		existed = true
 		return deleteVault(ctx, tx, v)
 	})
-	return existed, err
+	if err != nil || !existed {
+		return existed, err
+	}
+	left, err := s.stores.names(ctx, v.store+"/")
+	for _, name := range left {
+		err = errors.Join(err, s.stores.erase(context.WithoutCancel(ctx), name))
+	}
+	if err != nil { // the vault is gone; an empty store is in nobody's way
+		s.o.Log.Error("erase what is left of a vault", "vault", id.String(), "error", err)
+	}
+	return existed, nil
 }
 
 // PutPolicy creates or changes a policy of a vault. A change counts for recovery points that come and
