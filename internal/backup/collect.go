@@ -8,6 +8,7 @@ import (
 	"kluis/internal/armid"
 	"kluis/internal/database"
 	"kluis/internal/job"
+	"kluis/internal/problem"
 	"kluis/internal/recovery"
 )
 
@@ -22,6 +23,8 @@ const (
 	collectEvery = 24 * time.Hour
 	// collectBudget bounds the bytes that one collection moves together.
 	collectBudget = 32 << 30
+	// maxDamageAlerts bounds how often one collection says that a store is damaged; the log has all of it.
+	maxDamageAlerts = 5
 )
 
 // collectSoon notes that something was left in the item's store that a collection can give back.
@@ -123,8 +126,10 @@ func (w collectWork) Run(ctx context.Context, r *job.Run) error {
 	}
 	r.Log().Info("space given back", "points", given.Points, "packs", given.Packs, "bytes", given.Bytes,
 		"compacted", given.Compacted, "rewritten", given.Rewritten, "left", given.LeftBytes)
+	var damages []*problem.Error
 	for _, damage := range given.Damage {
 		r.Log().Error("recovery store is damaged; what the damage may need is kept", "error", damage)
+		damages = append(damages, storeDamaged(item, damage))
 	}
 	return w.s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		item, err := selectItem(ctx, tx, item.ID)
@@ -136,6 +141,9 @@ func (w collectWork) Run(ctx context.Context, r *job.Run) error {
 		}
 		if unlinked > 0 {
 			item.Left = w.s.o.Now()
+		}
+		if err := w.s.raise(ctx, tx, sourceOf(r), item.ID, "", damages[:min(len(damages), maxDamageAlerts)]...); err != nil {
+			return err
 		}
 		item.collected(w.s.o.Now(), given.Left)
 		return putItem(ctx, tx, item)

@@ -272,11 +272,21 @@ func (h *house) grantBackup() {
 // setBEK keeps a passphrase as Azure Disk Encryption does: wrapped by the KEK.
 func (h *house) setBEK(kek keyvault.Key, name, passphrase, machine string) *compute.SettingsCollection {
 	h.t.Helper()
+	return h.setSecret(kek, name, h.wrap(kek, passphrase), "Wrapped BEK", h.keys.KeyURL(kek.ID), machine)
+}
+
+func (h *house) wrap(kek keyvault.Key, passphrase string) string {
+	h.t.Helper()
 	_, wrapped, err := h.keys.WrapKey(h.ctx, kek.ID, "RSA-OAEP", secret.New([]byte(passphrase)))
 	h.check(err)
-	contentType := "Wrapped BEK"
-	s := must(h.keys.SetSecret(h.ctx, "kv1", name, secret.New([]byte(base64.RawURLEncoding.EncodeToString(wrapped))), keyvault.Change{ContentType: &contentType,
-		Tags: map[string]string{"DiskEncryptionKeyEncryptionAlgorithm": "RSA-OAEP", "DiskEncryptionKeyEncryptionKeyURL": h.keys.KeyURL(kek.ID),
+	return base64.RawURLEncoding.EncodeToString(wrapped)
+}
+
+// setSecret makes a secret as told, and settings that name it and the KEK.
+func (h *house) setSecret(kek keyvault.Key, name, value, contentType, keyURL, machine string) *compute.SettingsCollection {
+	h.t.Helper()
+	s := must(h.keys.SetSecret(h.ctx, "kv1", name, secret.New([]byte(value)), keyvault.Change{ContentType: &contentType,
+		Tags: map[string]string{"DiskEncryptionKeyEncryptionAlgorithm": "RSA-OAEP", "DiskEncryptionKeyEncryptionKeyURL": keyURL,
 			"DiskEncryptionKeyFileName": "LinuxPassPhraseFileName", "MachineName": machine}}))(h.t)
 	return &compute.SettingsCollection{Enabled: true, Version: "1.1", Settings: []compute.EncryptionSettings{{
 		DiskEncryptionKey: &compute.SecretRef{SecretURL: h.keys.SecretURL(s.ID), SourceVault: compute.Ref{ID: keyVaultID}},
@@ -305,7 +315,7 @@ func (h *house) putVM(name string) {
 }
 
 // plainImage writes an image with a file system that holds noise.
-func (h *house) plainImage(path string) {
+func (h *house) plainImage(path string, size int64) {
 	h.t.Helper()
 	tooltest.Need(h.t, "mke2fs")
 	content := h.t.TempDir()
@@ -314,7 +324,7 @@ func (h *house) plainImage(path string) {
 	h.check(os.WriteFile(filepath.Join(content, "letter"), plainLetter, 0o600))
 	h.check(os.WriteFile(filepath.Join(content, "noise"), noise, 0o600))
 	h.check(os.RemoveAll(path))
-	h.check(volumetest.MakeFileSystem(h.ctx, path, 4<<20, content))
+	h.check(volumetest.MakeFileSystem(h.ctx, path, size, content))
 }
 
 // encryptedImage writes an image that is a LUKS volume around a file system.
@@ -322,7 +332,7 @@ func (h *house) encryptedImage(path, passphrase string, o volumetest.Options) {
 	h.t.Helper()
 	tooltest.Need(h.t, "cryptsetup")
 	plain := filepath.Join(h.t.TempDir(), "plain")
-	h.plainImage(plain)
+	h.plainImage(plain, 4<<20)
 	h.check(os.RemoveAll(path))
 	h.check(volumetest.Encrypt(h.ctx, plain, path, []byte(passphrase), o))
 }

@@ -12,7 +12,6 @@ import (
 	"kluis/internal/keyvault"
 	"kluis/internal/objects"
 	"kluis/internal/problem"
-	"kluis/internal/proof"
 	"kluis/internal/recovery"
 )
 
@@ -311,9 +310,52 @@ func pointDamaged(err error) *problem.Error {
 		WithAdvice("Restore another recovery point, and back up again: what the source still has is stored anew.").WithCause(err)
 }
 
-func notProved(v proof.Verdict) *problem.Error {
-	return problem.New(problem.Conflict, "UserErrorRecoveryPointNotProved", "The recovery point is complete, but it could not be proved to open: %s.", v.Reason).
-		WithAdvice("%s", v.Advice)
+func notProved(reason, advice string) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorRecoveryPointNotProved", "The recovery point is complete, but it could not be proved to open: %s.", reason).
+		WithAdvice("%s", advice)
+}
+
+const codeDrift = "UserErrorEncryptionSettingsDrift"
+
+// encryptionDrift tells of a disk whose bytes and settings disagree.
+func encryptionDrift(p Point, d Drift) *problem.Error {
+	e := problem.New(problem.Conflict, codeDrift,
+		"Disk %s holds an encrypted volume (%s), and the encryption settings of virtual machine %s name no key for it: nobody could open what is restored from this recovery point.",
+		d.Disk, d.Found, p.VM.Name()).
+		WithAdvice("Keep the key of the disk in a key vault and name it in the encryption settings (kluis vm encryption set %s), give Backup Management Service access to the key vault, then back up again.",
+			p.VM.Name())
+	if d.Bytes == plain {
+		e = problem.New(problem.Conflict, codeDrift,
+			"The encryption settings of virtual machine %s say that disk %s is encrypted, and no encryption is found on it: it holds %s in plain.", p.VM.Name(), d.Disk, d.Found).
+			WithAdvice("Check that encryption of the disk was finished in the guest. If the disk is meant to be plain, remove it from the encryption settings of the virtual machine.")
+	}
+	return e.WithTarget(p.VM.String())
+}
+
+// jobFailed is what an alert says of a backup or a restore that failed: the problem itself, where it is known.
+func jobFailed(what string, vm armid.ID, cause error) *problem.Error {
+	if p := problem.Of(cause); p != nil {
+		return p
+	}
+	return problem.New(problem.Internal, "BMSUserErrorInternal", "The %s of %s met an internal error.", what, vm.Name()).
+		WithAdvice("Try again; if it fails again, look in the server's log for the id of the job.")
+}
+
+// pointGone tells of a point that was listed and is not in the recovery store.
+func pointGone(p Point) *problem.Error {
+	return problem.New(problem.Unavailable, "UserErrorRecoveryPointLost",
+		"The recovery point of %s taken at %s is not in the recovery store and was taken off the list.", p.VM.Name(), p.Time.UTC().Format(time.RFC3339)).
+		WithAdvice("Find out who removed it from the folder or bucket of the recovery stores, bring it back from a copy, and start the server again. Back up now.")
+}
+
+func storeDamaged(item Item, damage error) *problem.Error {
+	return problem.New(problem.Unavailable, "UserErrorRecoveryStoreDamaged", "The recovery store of %s is damaged: %v.", item.VM.Name(), damage).
+		WithAdvice("Look at the health of the disk or bucket that holds the recovery stores. Back up now: what the source still has is stored anew.")
+}
+
+func dataDeleted(item Item) *problem.Error {
+	return problem.New(problem.Conflict, "BackupDataDeletionStarted", "The backup data of %s is being deleted, with all recovery points.", item.VM.Name()).
+		WithAdvice("If nobody meant to: deletion cannot be undone; find out who asked for it, and protect the virtual machine anew.")
 }
 
 // Restore requests.

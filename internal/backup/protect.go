@@ -38,6 +38,7 @@ type Item struct {
 	LastPoint  string       `json:"lastPoint,omitempty"` // id of the newest recovery point
 	LastTime   time.Time    `json:"lastTime,omitzero"`   // when it was taken
 	Problem    *job.Problem `json:"problem,omitempty"`   // why the last backup failed or warned
+	Drift      []Drift      `json:"drift,omitempty"`     // found in the newest recovery point
 	Collected  time.Time    `json:"collected,omitzero"`  // when space was last given back
 	Left       time.Time    `json:"left,omitzero"`       // when something was last left to be given back
 	Deleting   bool         `json:"deleting,omitempty"`  // its backup data is being deleted, which can't be undone

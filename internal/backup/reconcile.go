@@ -89,6 +89,9 @@ func (s *Service) reconcileItem(ctx context.Context, item Item) error {
 				if err := deletePoint(ctx, tx, item.ID, p.ID); err != nil {
 					return err
 				}
+				if err := s.raise(ctx, tx, source{s.o.Now(), "start-" + p.ID, ""}, item.ID, p.ID, pointGone(p)); err != nil {
+					return err
+				}
 			}
 		}
 		for id, root := range roots {
@@ -117,7 +120,7 @@ func adopt(ctx context.Context, tx *database.Tx, item *Item, root *recovery.Poin
 		item.State = Protected
 	}
 	if p.Time.After(item.LastTime) {
-		item.LastPoint, item.LastTime = p.ID, p.Time
+		item.LastPoint, item.LastTime, item.Drift = p.ID, p.Time, driftOf(p)
 	}
 	return putItem(ctx, tx, *item)
 }

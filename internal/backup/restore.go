@@ -16,7 +16,6 @@ import (
 	"kluis/internal/fabric"
 	"kluis/internal/job"
 	"kluis/internal/keyvault"
-	"kluis/internal/problem"
 	"kluis/internal/recovery"
 )
 
@@ -191,10 +190,17 @@ func (w restoreWork) Run(ctx context.Context, r *job.Run) error {
 	if run.done != nil {
 		run.done()
 	}
-	if err == nil || ctx.Err() != nil || problem.Of(err) != nil {
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return translate(err)
+	err = translate(err)
+	raiseErr := w.s.o.DB.InTx(context.WithoutCancel(ctx), func(tx *database.Tx) error {
+		return w.s.raise(ctx, tx, sourceOf(r), run.point.Item, run.point.ID, jobFailed("restore", run.point.VM, err))
+	})
+	if raiseErr != nil {
+		r.Log().Error("raise alert for failed restore", "error", raiseErr)
+	}
+	return err
 }
 
 // restoreRun is one restore while it runs.

@@ -63,7 +63,10 @@ func (s *Service) Delete(ctx context.Context, id armid.ID) (j job.Job, err error
 		}
 		j, err = s.enqueue(ctx, tx, item, job.Spec{Kind: deleteWork{}.Kind(), Args: deleteArgs{item.ID},
 			Details: map[string]string{"VM Name": item.VM.Name()}})
-		return err
+		if err != nil {
+			return err
+		}
+		return s.raise(ctx, tx, source{j.Created, j.ID, j.ID}, item.ID, "", dataDeleted(item))
 	})
 	s.o.Jobs.Wake()
 	return j, err

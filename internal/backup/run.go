@@ -17,9 +17,7 @@ import (
 	"kluis/internal/job"
 	"kluis/internal/keyvault"
 	"kluis/internal/problem"
-	"kluis/internal/proof"
 	"kluis/internal/recovery"
-	"kluis/internal/secret"
 )
 
 // The tasks of a backup, as people follow them. The first two are Azure's own.
@@ -113,7 +111,7 @@ type backupRun struct {
 	snapshot   fabric.Snapshot
 	writer     *recovery.Writer
 	point      Point
-	beks       map[string]secret.Bytes // by disk name; wiped when the run is over
+	keys       map[string]keyMaterial // by disk name
 }
 
 // run tells a backup in order. Until commit, nothing of it can be seen; after it, the point is there
@@ -286,7 +284,7 @@ func (b *backupRun) parent(ctx context.Context, disk string, size int64) *recove
 // Service, and from those alone unwraps the BEK for the proof.
 func (b *backupRun) backUpKeys(ctx context.Context) error {
 	ctx = b.s.o.AsService(ctx)
-	b.beks = map[string]secret.Bytes{}
+	b.keys = map[string]keyMaterial{}
 	keyBlobs := map[string][]byte{} // disks often share a KEK: it is backed up once
 	for i, e := range b.encryption {
 		keyID, err := keyvault.ParseKeyID(e.KeyURL)
@@ -320,12 +318,12 @@ func (b *backupRun) backUpKeys(ctx context.Context) error {
 		}
 		b.point.Keys = append(b.point.Keys, KeyPair{Disk: e.DiskID.Name(), Lun: e.Lun, SecretURL: e.SecretURL, SecretVault: e.SecretVault,
 			KeyURL: e.KeyURL, KeyVault: e.KeyVault})
-		bek, err := b.s.o.Keys.Unwrapped(ctx, keyBlob, secretBlob, secretID.Version)
-		if err != nil { // the proof will say so; the point is kept all the same
-			b.r.Log().Warn("BEK cannot be unwrapped from the recovery point", "disk", e.DiskID.Name(), "error", err)
-			continue
+		key := keyMaterial{machine: current.Tags[tagMachine]}
+		if key.bek, key.err = b.s.o.Keys.Unwrapped(ctx, keyBlob, secretBlob, secretID.Version); key.err != nil {
+			// The proof will say so; the point is kept all the same.
+			b.r.Log().Warn("BEK cannot be unwrapped from the recovery point", "disk", e.DiskID.Name(), "error", key.err)
 		}
-		b.beks[e.DiskID.Name()] = bek
+		b.keys[e.DiskID.Name()] = key
 	}
 	return nil
 }
@@ -338,39 +336,9 @@ func keyFailure(what, url string, err error) error {
 	return fmt.Errorf("back up %s: %w", what, err)
 }
 
-// prove opens the backed-up bytes with the backed-up keys. The verdict is written on the point; it never
-// fails the backup.
-func (b *backupRun) prove(ctx context.Context) (err error) {
-	var disks []proof.Disk
-	for _, d := range b.point.Disks {
-		written, err := b.writer.Disk(d.Name)
-		if err != nil {
-			return fmt.Errorf("read back disk %s: %w", d.Name, err)
-		}
-		disks = append(disks, proof.Disk{Name: d.Name, ReaderAt: written, Size: d.Size, ExpectEncrypted: b.hasKeys(d.Name), BEK: b.beks[d.Name]})
-	}
-	if b.point.Verdict, err = proof.Prove(ctx, disks, b.s.o.Now); err != nil {
-		return err
-	}
-	b.r.Detail("Proof", string(b.point.Verdict.State))
-	if b.point.Verdict.State == proof.Failed {
-		b.r.Warn(notProved(b.point.Verdict))
-	}
-	return nil
-}
-
-func (b *backupRun) hasKeys(disk string) bool {
-	for _, k := range b.point.Keys {
-		if k.Disk == disk {
-			return true
-		}
-	}
-	return false
-}
-
 func (b *backupRun) close() {
-	for _, bek := range b.beks {
-		bek.Wipe()
+	for _, key := range b.keys {
+		key.bek.Wipe()
 	}
 	if b.done != nil {
 		b.done()
@@ -418,9 +386,14 @@ func (b *backupRun) list(ctx context.Context, root *recovery.Point) error {
 		}
 		item.LastBackup, item.LastStatus, item.Problem = b.s.o.Now(), string(job.Completed), nil
 		item.collectSoon(b.s.o.Now())
-		if point.Verdict.State == proof.Failed {
-			p := notProved(point.Verdict)
+		warnings := warningsOf(point)
+		if len(warnings) > 0 {
+			p := warnings[0]
+			item.LastStatus = string(job.CompletedWithWarnings)
 			item.Problem = &job.Problem{Code: p.Code, Message: p.Message, Advice: p.Advice}
+		}
+		if err := b.s.raise(ctx, tx, sourceOf(b.r), item.ID, point.ID, warnings...); err != nil {
+			return err
 		}
 		return adopt(ctx, tx, &item, root)
 	})
@@ -447,6 +420,9 @@ func (b *backupRun) noteFailure(ctx context.Context, cause error) error {
 		}
 		if item.State == IRPending || item.State == Protected {
 			item.State = ProtectionError
+		}
+		if err := b.s.raise(ctx, tx, sourceOf(b.r), item.ID, "", jobFailed("backup", item.VM, cause)); err != nil {
+			return err
 		}
 		return putItem(ctx, tx, item)
 	})

@@ -9,6 +9,7 @@
 //   - stores.go, reconcile.go: the recovery store of each item, and how the catalogue is made to agree with them.
 //   - restore.go: the way back: checks, disks, configuration and template.
 //   - retain.go, collect.go: points that nothing wants any longer, and the space they took.
+//   - verdict.go, drift.go, alert.go: what a backup found out, and who hears of it.
 //   - problems.go: everything that can be said to a person when it goes wrong.
 //
 // Invariants: the recovery store is the truth for recovery points and the database is a cache of it. A

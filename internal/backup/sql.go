@@ -199,6 +199,22 @@ func deletePoint(ctx context.Context, tx *database.Tx, item armid.ID, id string)
 	return err
 }
 
+// insertAlert adds an alert, unless it is there already.
+func insertAlert(ctx context.Context, tx *database.Tx, a Alert) error {
+	doc, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO backup_alerts (id, vault_key, item_key, document) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`,
+		a.ID, vaultOf(a.Item).Key(), a.Item.Key(), string(doc))
+	return err
+}
+
+func selectAlerts(ctx context.Context, tx *database.Tx, vault armid.ID) ([]Alert, error) {
+	return query(ctx, tx, func(r *sql.Rows) (a Alert, err error) { return a, scanDocument(r, &a) },
+		`SELECT document FROM backup_alerts WHERE vault_key = $1 ORDER BY id DESC`, vault.Key())
+}
+
 // scanDocument scans a row whose first column is a JSON document.
 func scanDocument(row interface{ Scan(...any) error }, v any, more ...any) error {
 	var doc string

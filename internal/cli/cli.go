@@ -64,7 +64,7 @@ Exit codes: 0 done; 1 failed (the server refused, or the job failed); 2 the comm
 		commands []*cobra.Command
 	}{
 		{"backup", []*cobra.Command{vaultCommand(), policyCommand(), protectableItemCommand(), itemCommand(), backupCommand(), jobCommand(),
-			recoveryPointCommand(), restoreCommand(), deploymentCommand()}},
+			recoveryPointCommand(), restoreCommand(), alertCommand(), deploymentCommand()}},
 		{"things", []*cobra.Command{groupCommand(), keyVaultCommand(), keyCommand(), secretCommand(), diskCommand(), vmCommand()}},
 		{"server", []*cobra.Command{serve, auditCommand()}},
 		{"offline", offline},

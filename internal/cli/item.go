@@ -1,6 +1,9 @@
 package cli
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"kluis/internal/client"
@@ -19,6 +22,19 @@ var itemColumns = []column[client.Item]{
 	}},
 	{"VM", func(i client.Item) string { return i.Properties.SourceResourceID }},
 }
+
+var itemDetails = append(itemColumns[:len(itemColumns):len(itemColumns)],
+	column[client.Item]{"Problem", func(i client.Item) string {
+		return lines(i.Properties.HealthDetails, func(h client.HealthDetail) string {
+			return strings.Join(append([]string{h.Title + ": " + h.Message}, h.Recommendations...), "\n\t")
+		})
+	}},
+	column[client.Item]{"Drift", func(i client.Item) string {
+		return lines(i.Properties.Drift, func(d client.Drift) string {
+			return fmt.Sprintf("%s: %s by its settings, %s by its bytes (%s)\n\t%s", d.Disk, d.Settings, d.Bytes, d.Found, d.Advice)
+		})
+	}},
+)
 
 func protectableItemCommand() *cobra.Command {
 	return withVault(noun("protectable-item", "VMs that could be protected", "VMs that no vault protects yet.",
@@ -60,7 +76,7 @@ func itemCommand() *cobra.Command {
 		if i, err = c.Item(c.ctx(), i.ARMID()); err != nil {
 			return err
 		}
-		return details(c, i, rawOf, itemColumns)
+		return details(c, i, rawOf, itemDetails)
 	})
 	return withVault(noun("item", "Protected items: VMs and the policy that protects them",
 		`A protected item is a VM and the policy that protects it. It is named like its VM.

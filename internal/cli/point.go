@@ -45,7 +45,11 @@ var pointDetails = append(pointColumns[:len(pointColumns):len(pointColumns)],
 			return ""
 		}
 		return lines(p.Properties.Proof.Disks, func(d client.DiskProof) string {
-			return strings.TrimSpace(fmt.Sprintf("%s: %s %s %s %s", d.Name, d.State, d.Encryption, d.FileSystem, d.Reason))
+			line := strings.Join(strings.Fields(fmt.Sprintf("%s: %s %s %s %s", d.Name, d.State, d.Encryption, d.FileSystem, d.Reason)), " ")
+			if d.Advice != "" {
+				line += "\n\t" + d.Advice
+			}
+			return line
 		})
 	}},
 	column[client.Point]{"Keys", func(p client.Point) string {

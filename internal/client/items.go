@@ -44,6 +44,26 @@ type ItemProperties struct {
 	LastBackupTime    string `json:"lastBackupTime,omitempty"`
 	LastRecoveryPoint string `json:"lastRecoveryPoint,omitempty"`
 	DeferredDelete    bool   `json:"isScheduledForDeferredDelete,omitempty"`
+
+	HealthDetails []HealthDetail `json:"healthDetails,omitempty"`
+	Drift         []Drift        `json:"kluisDrift,omitempty"`
+}
+
+// HealthDetail says what is wrong with an item, and what to do.
+type HealthDetail struct {
+	Title           string   `json:"title"`
+	Message         string   `json:"message"`
+	Recommendations []string `json:"recommendations"`
+}
+
+// Drift is a disk whose bytes say another thing than the VM's encryption settings.
+type Drift struct {
+	Disk     string `json:"disk"`
+	Settings string `json:"settings"` // encrypted or plain
+	Bytes    string `json:"bytes"`    // the same
+	Found    string `json:"found"`
+	Message  string `json:"message"`
+	Advice   string `json:"advice"`
 }
 
 // ItemID is the id of the protected item of a VM in a vault.

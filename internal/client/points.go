@@ -70,7 +70,9 @@ const Proved = "proved"
 type DiskProof struct {
 	Name       string `json:"name"`
 	State      string `json:"state"`
+	Kind       string `json:"kind"` // of a failure
 	Reason     string `json:"reason"`
+	Advice     string `json:"advice"`
 	Encryption string `json:"encryption"`
 	UUID       string `json:"uuid"`
 	FileSystem string `json:"fileSystem"`

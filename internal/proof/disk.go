@@ -32,7 +32,7 @@ func proveDisk(ctx context.Context, d Disk) DiskVerdict {
 	in := &counter{r: d.ReaderAt}
 	v := DiskVerdict{Name: d.Name, State: Failed}
 	if f := v.prove(ctx, in, d); f != nil {
-		v.State, v.Reason, v.Advice = Failed, f.reason, f.advice
+		v.State, v.Kind, v.Reason, v.Advice = Failed, kinds[f.advice], f.reason, f.advice
 	}
 	v.BytesRead = in.n
 	return v

@@ -56,6 +56,7 @@ type Verdict struct {
 type DiskVerdict struct {
 	Name       string `json:"name"`
 	State      State  `json:"state"`
+	Kind       Kind   `json:"kind,omitempty"` // of the failure
 	Reason     string `json:"reason,omitempty"`
 	Advice     string `json:"advice,omitempty"`
 	Encryption string `json:"encryption,omitempty"` // LUKS2 aes-xts-plain64

@@ -51,6 +51,7 @@ type fake struct {
 	points   []backup.Point
 	keys     []backup.KeyBackup
 	jobs     []backup.Job
+	alerts   []backup.Alert
 	check    error
 
 	protected []string // "item vm policy" of each Protect
@@ -167,6 +168,8 @@ func (f *fake) Restore(_ context.Context, r backup.RestoreRequest) (backup.Job, 
 	}
 	return f.job("Restore"), nil
 }
+
+func (f *fake) Alerts(context.Context, armid.ID) ([]backup.Alert, error) { return f.alerts, nil }
 
 func (f *fake) Jobs(context.Context, armid.ID) ([]backup.Job, error) { return f.jobs, nil }
 

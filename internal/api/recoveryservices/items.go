@@ -23,6 +23,7 @@ func encodeItem(r *arm.Request, i backup.Item) resource[itemProperties] {
 		HealthStatus: "Passed", LastBackupStatus: i.LastStatus, LastBackupTime: never, LastRecoveryPoint: timeOrNothing(i.LastTime),
 		ProtectedItemDataID: dataID(i), ProtectedItemType: vmType, BackupManagementType: management, WorkloadType: workload,
 		ContainerName: containerName(i.ID.Name()), SourceResourceID: i.VM.String(), VaultID: r.BaseURL + i.Vault().String(),
+		Drift: i.Drift,
 	}
 	if !i.Policy.IsZero() {
 		p.PolicyID, p.PolicyName = i.Policy.String(), i.Policy.Name()

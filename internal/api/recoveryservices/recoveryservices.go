@@ -51,6 +51,7 @@ type Service interface {
 	Jobs(ctx context.Context, vault armid.ID) ([]backup.Job, error)
 	Job(ctx context.Context, vault armid.ID, id string) (backup.Job, error)
 	CancelJob(ctx context.Context, vault armid.ID, id string) error
+	Alerts(ctx context.Context, vault armid.ID) ([]backup.Alert, error)
 }
 
 // Options are what the door needs beside the service.
@@ -74,6 +75,7 @@ const (
 	items      = containers + "/protectedItems"
 	points     = items + "/recoveryPoints"
 	jobs       = vaults + "/backupJobs"
+	alerts     = vaults + "/monitoringAlerts"
 )
 
 // Words that many bodies have.
@@ -107,6 +109,7 @@ func Provider(s Service, o Options) arm.Provider {
 		{Type: vaults + "/backupProtectedItems", List: d.listItems},
 		{Type: points, Get: d.getPoint, List: d.listPoints, Actions: map[string]arm.Handler{"restore": d.restore}},
 		{Type: jobs, Get: d.getJob, List: d.listJobs, Actions: map[string]arm.Handler{"cancel": d.cancelJob}},
+		{Type: alerts, List: d.listAlerts},
 
 		{Type: vaults + "/backupOperations", Get: d.operationStatus},
 		{Type: vaults + "/backupOperationResults", Get: d.operationResult},

@@ -228,6 +228,8 @@ type itemProperties struct {
 	SoftDeleteDays       int            `json:"softDeleteRetentionPeriodInDays"` // in the descriptions,
 	SoftDeleteDaysSent   int            `json:"softDeleteRetentionPeriod"`       // and what Azure sends
 	ExtendedInfo         *itemExtended  `json:"extendedInfo,omitempty"`
+
+	Drift []backup.Drift `json:"kluisDrift,omitempty"` // disks whose bytes and settings disagree
 }
 
 type healthDetail struct {

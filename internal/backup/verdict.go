@@ -1,0 +1,92 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"kluis/internal/keyvault"
+	"kluis/internal/problem"
+	"kluis/internal/proof"
+	"kluis/internal/secret"
+)
+
+// keyMaterial is what a backup knows of the key of one disk.
+type keyMaterial struct {
+	bek     secret.Bytes // empty if it could not be unwrapped; wiped when the run is over
+	err     error        // why not
+	machine string       // the VM that the secret says it is of
+}
+
+// tagMachine is where Azure Disk Encryption writes the name of the VM on a secret.
+const tagMachine = "MachineName"
+
+// prove opens the backed-up bytes with the backed-up keys. The verdict is written on the point; it never
+// fails the backup.
+func (b *backupRun) prove(ctx context.Context) (err error) {
+	var disks []proof.Disk
+	for _, d := range b.point.Disks {
+		written, err := b.writer.Disk(d.Name)
+		if err != nil {
+			return fmt.Errorf("read back disk %s: %w", d.Name, err)
+		}
+		disks = append(disks, proof.Disk{Name: d.Name, ReaderAt: written, Size: d.Size, ExpectEncrypted: b.point.hasKeys(d.Name), BEK: b.keys[d.Name].bek})
+	}
+	if b.point.Verdict, err = proof.Prove(ctx, disks, b.s.o.Now); err != nil {
+		return err
+	}
+	b.explain()
+	b.r.Detail("Proof", string(b.point.Verdict.State))
+	for _, w := range warningsOf(b.point) {
+		b.r.Warn(w)
+	}
+	return nil
+}
+
+// explain says of a disk that failed what only the key vault knows.
+func (b *backupRun) explain() {
+	for _, v := range b.point.Verdict.Disks {
+		key, ok := b.keys[v.Name]
+		switch {
+		case !ok:
+		case v.Kind == proof.NoKey && key.err != nil:
+			b.point.Verdict.Explain(v.Name, whyNoBEK(key.err), adviceNoBEK)
+		case v.Kind == proof.WrongKey && key.machine != "" && !strings.EqualFold(key.machine, b.vm.ID.Name()):
+			b.point.Verdict.Explain(v.Name, "the secret says that it is of the virtual machine "+key.machine, "")
+		}
+	}
+}
+
+const adviceNoBEK = "Set the encryption settings to a secret that is wrapped by a version of the key that exists (kluis vm encryption set makes one), then run the backup again. " +
+	"Keep the recovery points before this one."
+
+// whyNoBEK tells a person why the secret in a recovery point can't be unwrapped by the key in it. The errors name
+// ids and tags, and nothing secret.
+func whyNoBEK(err error) string {
+	for _, known := range []error{keyvault.ErrSecretVersionMissing, keyvault.ErrKeyVersionMissing, keyvault.ErrNotWrapped, keyvault.ErrUnwrap} {
+		if errors.Is(err, known) {
+			return err.Error()
+		}
+	}
+	return "the backups of secret and key in it do not open"
+}
+
+// warningsOf is what should be said of a point that was taken. A disk whose bytes and settings disagree fails
+// the proof for that reason; it is told once.
+func warningsOf(p Point) (all []*problem.Error) {
+	told := map[string]bool{}
+	for _, d := range driftOf(p) {
+		all = append(all, encryptionDrift(p, d))
+		told[d.Disk] = true
+	}
+	if p.Verdict.State == proof.Failed && len(p.Verdict.Disks) == 0 {
+		return append(all, notProved(p.Verdict.Reason, p.Verdict.Advice))
+	}
+	for _, v := range p.Verdict.Disks {
+		if v.State == proof.Failed && !told[v.Name] {
+			all = append(all, notProved("disk "+v.Name+": "+v.Reason, v.Advice))
+		}
+	}
+	return all
+}

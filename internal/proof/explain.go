@@ -1,0 +1,37 @@
+package proof
+
+// Kind tells why a disk failed, for programs: each kind has an advice of its own.
+type Kind string
+
+// The kinds.
+const (
+	Unreadable   Kind = "unreadable"    // the disk, or its partition table, can't be read
+	WrongKey     Kind = "wrongKey"      // the key opens nothing
+	NoKey        Kind = "noKey"         // it is encrypted, and there is no key for it
+	NothingFound Kind = "nothingFound"  // no encryption is where it was expected
+	HeaderDamage Kind = "headerDamaged" // of the encrypted volume
+	Unsupported  Kind = "unsupported"   // it is encrypted in a way that can't be proved, or is being converted
+	NoContent    Kind = "noContent"     // the key opens it, and nothing known is inside
+)
+
+var kinds = map[string]Kind{
+	adviceBackUpAgain: Unreadable, adviceWrongKey: WrongKey, adviceNoKey: NoKey, adviceNoEncrypt: NothingFound,
+	adviceHeader: HeaderDamage, adviceUnsupported: Unsupported, adviceContent: NoContent,
+}
+
+// Explain adds to what was found on a disk what the bytes can't tell and its owner knows: whose the key is, or
+// why there is none. An empty advice leaves the one that is there. A disk that didn't fail needs none.
+func (v *Verdict) Explain(disk, reason, advice string) {
+	for i := range v.Disks {
+		d := &v.Disks[i]
+		if d.Name != disk || d.State != Failed {
+			continue
+		}
+		d.Reason += "; " + reason
+		if advice != "" {
+			d.Advice = advice
+		}
+	}
+	v.Reason, v.Advice = "", ""
+	v.conclude()
+}
