@@ -71,6 +71,7 @@ var fences = []struct {
 	{"github.com/vbauerster/mpb/v8", []string{"internal/cli", "demo"}, "progress bars are for people at a terminal"},
 	{"modernc.org/sqlite", []string{"internal/database"}, "one room knows the drivers"},
 	{"github.com/jackc/pgx/v5", []string{"internal/database"}, "one room knows the drivers"},
+	{"gocloud.dev", []string{"internal/objects/cloud"}, "one room speaks to clouds"},
 	{"filippo.io/age", []string{"internal/seal"}, "one room wraps keys"},
 }
 
