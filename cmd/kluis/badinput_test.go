@@ -410,6 +410,9 @@ func TestConfigurationMistakes(t *testing.T) {
 		"no folder":        {[]string{"--allow-images", "/does/not/exist"}, "", "allow-images"},
 		"workers":          {nil, "KLUIS_WORKERS=none", "workers"},
 		"database":         {[]string{"--database", "mysql://x"}, "", "mysql"},
+		"store scheme":     {[]string{"--store", "gs://bucket"}, "", "azblob"},
+		"store setting":    {nil, "KLUIS_STORE=s3://bucket?secret=x", "secret"},
+		"store credential": {nil, "KLUIS_STORE=s3://key:x@bucket", "environment"},
 		"log level":        {[]string{"--log-level", "loud"}, "", "log-level"},
 	} {
 		t.Run(name, func(t *testing.T) {

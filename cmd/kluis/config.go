@@ -42,7 +42,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Listen, "listen", c.Listen, "address and port of the one HTTPS listener")
 	f.StringVar(&c.Domain, "domain", c.Domain, "domain of the server; key vaults are <name>.vault.<domain>, storage accounts <name>.blob.<domain>")
 	f.StringVar(&c.Database, "database", c.Database, "sqlite:FILE or postgres://… (default: sqlite:DATA/kluis.db)")
-	f.StringVar(&c.Store, "store", c.Store, "folder of the recovery store (default: DATA/store)")
+	f.StringVar(&c.Store, "store", c.Store, "where backups are kept: a folder, s3://BUCKET/PREFIX?region=… or azblob://CONTAINER/PREFIX?storage_account=… (default: DATA/store)")
 	f.StringSliceVar(&c.AllowImages, "allow-images", c.AllowImages, "folder whose disk images may be registered and read; may be given several times")
 	f.StringVar(&c.RestoreDir, "restore-dir", c.RestoreDir, "folder for restored disks (default: DATA/disks)")
 	f.IntVar(&c.Workers, "workers", c.Workers, "jobs that run at once")
@@ -134,6 +134,9 @@ func (c *config) check() error {
 	}
 	if c.Store == "" {
 		c.Store = filepath.Join(c.Data, "store")
+	}
+	if c.Store, err = checkStore(c.Store); err != nil {
+		return err
 	}
 	if c.RestoreDir == "" {
 		c.RestoreDir = filepath.Join(c.Data, "disks")

@@ -17,13 +17,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"kluis/internal/cli"
-	"kluis/internal/cli/store"
+	storecommands "kluis/internal/cli/store"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := cli.New(serveCommand(), store.Command(store.Options{Now: time.Now}))
+	root := cli.New(serveCommand(), storecommands.Command(storecommands.Options{Now: time.Now}))
 	os.Exit(cli.Execute(ctx, root, os.Args[1:]))
 }
 

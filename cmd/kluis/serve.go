@@ -28,7 +28,6 @@ import (
 	"kluis/internal/job"
 	"kluis/internal/keyvault"
 	"kluis/internal/objects"
-	"kluis/internal/objects/folder"
 	"kluis/internal/resources"
 	"kluis/internal/seal"
 	"kluis/internal/storage"
@@ -176,6 +175,7 @@ type parts struct {
 	tls    *tls.Config
 	caFile string
 	db     *database.DB
+	store  store
 	jobs   *job.Queue
 	door   http.Handler
 
@@ -203,15 +203,14 @@ func (p *parts) buildServices(ctx context.Context, c config, root *seal.Root, ho
 	if err != nil {
 		return err
 	}
-	bucket, err := folder.Open(c.Store)
-	if err != nil {
+	if p.store, err = openStore(ctx, c.Store); err != nil {
 		return err
 	}
 	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "blob." + host,
-		Bucket: objects.Prefix(bucket, "blobs/"), Now: time.Now, NewID: uuid.NewString})
+		Bucket: objects.Prefix(p.store, "blobs/"), Now: time.Now, NewID: uuid.NewString})
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Now: time.Now, NewID: uuid.NewString})
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
-	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: bucket, Node: c.Node, Wrapper: root, Authorizer: p.identity,
+	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: p.store, Node: c.Node, Wrapper: root, Authorizer: p.identity,
 		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {
@@ -233,6 +232,9 @@ func (p *parts) close() error {
 	var errs []error
 	if p.backup != nil {
 		errs = append(errs, p.backup.Close())
+	}
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
 	}
 	if p.db != nil {
 		errs = append(errs, p.db.Close())

@@ -71,11 +71,19 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
+// storeVariable names a bucket, in which each server then keeps its backups under a prefix of its own. The
+// module test/cloud sets it.
+const storeVariable = "KLUIS_TEST_STORE"
+
 // newServer starts a server on a fresh data folder. The test ends it.
 func newServer(t *testing.T, databaseURL string, args ...string) *server {
 	t.Helper()
 	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), images: t.TempDir()}
 	s.args = append([]string{"serve", "--data", s.dir, "--listen", "127.0.0.1:0", "--allow-images", s.images, "--log-level", "info"}, args...)
+	if place := os.Getenv(storeVariable); place != "" {
+		at, query, _ := strings.Cut(place, "?")
+		s.args = append(s.args, "--store", at+"/"+hexOf(8)+"?"+query)
+	}
 	if databaseURL != "" {
 		s.args = append(s.args, "--database", databaseURL)
 	}

@@ -14,7 +14,6 @@ import (
 	"kluis/internal/job"
 	"kluis/internal/keyvault"
 	"kluis/internal/problem"
-	"kluis/internal/proof"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -41,7 +40,7 @@ func TestProblems(t *testing.T) {
 		otherSubscription(vm, vault), otherLocation(compute.VM{ID: vm, Location: "northeurope"}, vault), alreadyProtected(vm, item), protectionStopped(item),
 		operationInProgress(item), expiryInThePast(at("2020-01-01 00:00")), expiryTooFar(at("2526-01-01 00:00")), jobNotFound("7"), jobNotCancellable(job.Job{ID: "7", State: job.Ended, Outcome: job.Completed}),
 		pointNotFound(point), storeFull(inside), targetFull("os", inside), pointDamaged(errors.New("disk os from 4 MiB to 5 MiB")),
-		notProved(proof.Verdict{Reason: "the BEK opens no key slot of disk os", Advice: "Set the secret to the passphrase of the disk."}),
+		notProved("the BEK opens no key slot of disk os", "Set the secret to the passphrase of the disk."),
 		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),
 	}
 	for _, kind := range []fabric.Kind{fabric.Missing, fabric.NotAllowed, fabric.Truncated, fabric.InUse, fabric.Changed, fabric.UnknownFormat,
