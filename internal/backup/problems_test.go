@@ -41,6 +41,8 @@ func TestProblems(t *testing.T) {
 		operationInProgress(item), expiryInThePast(at("2020-01-01 00:00")), expiryTooFar(at("2526-01-01 00:00")), jobNotFound("7"), jobNotCancellable(job.Job{ID: "7", State: job.Ended, Outcome: job.Completed}),
 		pointNotFound(point), storeFull(inside), targetFull("os", inside), pointDamaged(errors.New("disk os from 4 MiB to 5 MiB")),
 		notProved("the BEK opens no key slot of disk os", "Set the secret to the passphrase of the disk."),
+		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: encrypted, Found: "LUKS2"}), encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: plain, Found: "ext4"}),
+		itemBeingDeleted(item), pointGone(Point{VM: vm, Time: at("2026-11-01 22:00")}), storeDamaged(item, errors.New("points/0a1b: bytes are damaged")), dataDeleted(item),
 		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),
 	}
 	for _, kind := range []fabric.Kind{fabric.Missing, fabric.NotAllowed, fabric.Truncated, fabric.InUse, fabric.Changed, fabric.UnknownFormat,
