@@ -98,9 +98,11 @@ func collect(t testing.TB, s *recovery.Store) recovery.Collected {
 // collectAll collects until nothing is left to be done.
 func collectAll(t testing.TB, s *recovery.Store, c *clock) {
 	t.Helper()
-	for range 3 {
+	for rounds, left := 0, 1; left > 0; rounds++ {
 		c.advance(2 * day)
-		collect(t, s)
+		if left = collect(t, s).Left; rounds > 5 {
+			t.Fatalf("after %d collections %d packs are left", rounds, left)
+		}
 	}
 }
 
@@ -295,12 +297,11 @@ func TestCollectSparesWhatDamagedPointsMayNeed(t *testing.T) {
 	}
 }
 
-// Everything at the same time, on a folder.
+// Everything at the same time, on a folder: backups of clones, deletions, collections that compact and give
+// no grace, restores, checks.
 func TestConcurrently(t *testing.T) {
 	b, c := newBucket(t), newClock()
-	o := options(c)
-	o.Grace = time.Second
-	s := create(t, b, o)
+	s := create(t, b, options(c))
 	base := mixed(1, 6*mib)
 	backup(t, s, "base", &image{data: base}, recovery.DiskOptions{})
 	var writers, others sync.WaitGroup
@@ -311,6 +312,7 @@ func TestConcurrently(t *testing.T) {
 				id := fmt.Sprintf("%d-%d", n, i)
 				data := bytes.Clone(base)
 				copy(data[n*mib:], noise(uint64(i), mib)) // the same in some writers
+				data = everyOther(data, uint64(i))
 				if _, _, err := tryBackup(s, id, &image{data: data}, recovery.DiskOptions{Parent: parent}); err != nil {
 					t.Error(err)
 					return
@@ -326,28 +328,30 @@ func TestConcurrently(t *testing.T) {
 		})
 	}
 	stop := make(chan struct{})
-	others.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
+	again := func(f func() error) {
+		others.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := f(); err != nil {
+					t.Error(err)
+					return
+				}
 			}
-			if _, err := s.Collect(t.Context(), recovery.CollectOptions{}); err != nil {
-				t.Error(err)
-				return
-			}
-		}
+		})
+	}
+	again(func() error {
+		c.advance(time.Second)
+		got, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true, MinDead: 0.1})
+		return errors.Join(err, damageOf(got.Damage))
 	})
-	others.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				wantRestored(t, s, "base", base)
-			}
-		}
+	again(func() error { wantRestored(t, s, "base", base); return nil })
+	again(func() error {
+		report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent})
+		return errors.Join(err, damageOf(report.Damage))
 	})
 	writers.Wait()
 	close(stop)
@@ -356,6 +360,17 @@ func TestConcurrently(t *testing.T) {
 	if err != nil || len(report.Damage) != 0 || report.Points != 7 {
 		t.Errorf("%+v, %v", report, err)
 	}
+	collectAll(t, s, c)
+	if report, err := s.Check(t.Context(), recovery.CheckOptions{}); err != nil || report.Unneeded != 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+func damageOf(all []*recovery.DamageError) error {
+	if len(all) == 0 {
+		return nil
+	}
+	return all[0]
 }
 
 func TestDocuments(t *testing.T) {

@@ -145,12 +145,14 @@ func (c *collection) replace(ctx context.Context, r *repack) error {
 		c.s.sizes[r.id] = r.size
 		c.s.index.Add(r.id, r.entries)
 		st := &packState{size: r.size, created: r.created, readable: true}
-		for slot, e := range r.entries {
-			if at, ok := c.s.index.Find(e.ID); ok && at.Pack == r.id {
-				st.live.add(uint32(slot))
+		c.marker.packs[r.id] = st
+		for _, e := range r.entries {
+			// This is where readers find it from now on, which need not be the new pack: another may have had
+			// a copy that nothing needed until now.
+			if at, ok := c.s.index.Find(e.ID); ok && c.marker.packs[at.Pack] != nil {
+				c.marker.packs[at.Pack].live.add(at.Slot)
 			}
 		}
-		c.marker.packs[r.id] = st
 		c.done.Compacted += len(old)
 		c.done.Rewritten += r.size
 	})

@@ -375,3 +375,39 @@ func TestNoSpaceAtEachWrite(t *testing.T) {
 		}
 	}
 }
+
+// A compaction that died has left second copies, and a backup has come to use some of them: then the packs
+// of both copies are compacted in one run, and whatever copy the index knows, every chunk is found.
+func TestCompactTwoCopies(t *testing.T) {
+	for round := range 10 {
+		c := newClock()
+		b := objectstest.NewMemory()
+		s, _, two := halfDead(t, b, c, 3*mib)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		dying := &objectstest.Faulty{Bucket: b, FailAt: 2, Only: func(op, name string) bool {
+			return op == "put" && strings.HasPrefix(name, "collect/") || op == "delete" && strings.HasPrefix(name, "packs/")
+		}}
+		if _, err := open(t, dying, options(c)).Collect(t.Context(), recovery.CollectOptions{}); !errors.Is(err, objectstest.ErrInjected) {
+			t.Fatal(err)
+		}
+		c.advance(2 * day)
+		s = open(t, b, options(c))
+		three := noise(uint64(200+round), 3*mib)
+		for off := cs; off < 3*mib; off += 4 * cs {
+			copy(three[off:], two[off:off+cs])
+		}
+		backup(t, s, "3", &image{data: three}, recovery.DiskOptions{})
+		c.advance(2 * day)
+		for range 3 {
+			if _, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true, MinDead: 0.01}); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range []*recovery.Store{s, open(t, b, options(c))} {
+				wantRestored(t, s, "2", two)
+				wantRestored(t, s, "3", three)
+			}
+		}
+	}
+}

@@ -150,6 +150,7 @@ func (s *Store) readJournal(ctx context.Context) (*journal, error) {
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
 	j.number, j.former = number, numbers
+	j.changed = j.changed || len(numbers) > 1 // somebody died before the older ones were removed
 	return j, nil
 }
 

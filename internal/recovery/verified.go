@@ -46,23 +46,24 @@ func (v verdict) at(l Level) int64 {
 	return v.content
 }
 
-// readVerified reads the newest record, and its number. One that is damaged is as good as none.
-func readVerified(ctx context.Context, b objects.Bucket) (verified, uint64, error) {
+// readVerified reads the newest record, and returns the numbers of all there are, ascending. One that is
+// damaged is as good as none.
+func readVerified(ctx context.Context, b objects.Bucket) (verified, []uint64, error) {
 	for {
-		number := uint64(0)
+		var numbers []uint64
 		for o, err := range b.List(ctx, verifiedPrefix) {
 			if err != nil {
-				return nil, 0, fmt.Errorf("list verification records: %w", err)
+				return nil, nil, fmt.Errorf("list verification records: %w", err)
 			}
 			n, err := strconv.ParseUint(strings.TrimPrefix(o.Name, verifiedPrefix), 16, 64)
 			if err == nil && verifiedName(n) == o.Name {
-				number = n
+				numbers = append(numbers, n)
 			}
 		}
-		if number == 0 {
-			return verified{}, 0, nil
+		if len(numbers) == 0 {
+			return verified{}, nil, nil
 		}
-		stored, err := readAll(ctx, b, verifiedName(number), maxVerified)
+		stored, err := readAll(ctx, b, verifiedName(numbers[len(numbers)-1]), maxVerified)
 		var v verified
 		if err == nil {
 			v, err = parseVerified(stored)
@@ -70,11 +71,11 @@ func readVerified(ctx context.Context, b objects.Bucket) (verified, uint64, erro
 		switch {
 		case errors.Is(err, objects.ErrNotExist): // it was replaced after it was listed
 		case isDamage(err):
-			return verified{}, number, nil
+			return verified{}, numbers, nil
 		case err != nil:
-			return nil, 0, fmt.Errorf("read verification record: %w", err)
+			return nil, nil, fmt.Errorf("read verification record: %w", err)
 		default:
-			return v, number, nil
+			return v, numbers, nil
 		}
 	}
 }
@@ -83,7 +84,7 @@ func readVerified(ctx context.Context, b objects.Bucket) (verified, uint64, erro
 // are not in exist are left out.
 func noteVerified(ctx context.Context, b objects.Bucket, found verified, exist func(pack.ID) bool) error {
 	for {
-		all, number, err := readVerified(ctx, b)
+		all, numbers, err := readVerified(ctx, b)
 		if err != nil {
 			return err
 		}
@@ -93,18 +94,21 @@ func noteVerified(ctx context.Context, b objects.Bucket, found verified, exist f
 			v.scrubbed, v.content = max(v.scrubbed, known.scrubbed), max(v.content, known.content)
 			all[id] = v
 		}
+		next := uint64(1)
+		if len(numbers) > 0 {
+			next = numbers[len(numbers)-1] + 1
+		}
 		stored := all.encode()
-		err = b.Put(ctx, verifiedName(number+1), int64(len(stored)), bytes.NewReader(stored))
+		err = b.Put(ctx, verifiedName(next), int64(len(stored)), bytes.NewReader(stored))
 		if errors.Is(err, objects.ErrExists) {
 			continue
 		} else if err != nil {
 			return fmt.Errorf("write verification record: %w", err)
 		}
-		if number == 0 {
-			return nil
-		}
-		if err := b.Delete(ctx, verifiedName(number)); err != nil {
-			return fmt.Errorf("remove former verification record: %w", err)
+		for _, n := range numbers {
+			if err := b.Delete(ctx, verifiedName(n)); err != nil {
+				return fmt.Errorf("remove former verification record: %w", err)
+			}
 		}
 		return nil
 	}
