@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -20,8 +21,8 @@ import (
 // model is a store together with what it ought to hold.
 type model struct {
 	bucket *objectstest.Memory
-	clock  *clock
 	store  *recovery.Store
+	owners int
 	points map[string][]byte
 	live   []byte            // the disk now
 	dirty  []recovery.Extent // what changed since the point base
@@ -29,10 +30,19 @@ type model struct {
 	next   int
 }
 
-func (m *model) open(t *rapid.T) {
-	if m.store != nil {
-		_ = m.store.Close()
+// create makes the store, which is empty.
+func (m *model) create(t *rapid.T) {
+	m.points, m.base, m.dirty = map[string][]byte{}, "", nil
+	s, err := recovery.Create(context.Background(), m.bucket, m.options())
+	if err != nil {
+		t.Fatal(err)
 	}
+	m.store = s
+}
+
+// open lets another process become the owner.
+func (m *model) open(t *rapid.T) {
+	_ = m.store.Close()
 	var err error
 	if m.store, err = recovery.Open(context.Background(), m.bucket, m.options()); err != nil {
 		t.Fatal(err)
@@ -40,9 +50,33 @@ func (m *model) open(t *rapid.T) {
 }
 
 func (m *model) options() recovery.Options {
-	o := options(m.clock)
-	o.PackSize = 200 * kib
-	return o
+	m.owners++
+	return recovery.Options{
+		Key: testKey(), Now: time.Now, PackSize: 200 * kib, Reserve: 10 * kib,
+		Owner: fmt.Sprint("owner ", m.owners), Lease: 24 * time.Hour,
+	}
+}
+
+// mayDie does f with another process as the owner, which may die at some operation, and then lets the next
+// take over. It returns the error of a process that has died, and fails for any other.
+func (m *model) mayDie(t *rapid.T, f func(s *recovery.Store) error) error {
+	if err := m.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	faulty := &objectstest.Faulty{Bucket: m.bucket}
+	if rapid.IntRange(0, 3).Draw(t, "dies") == 0 {
+		faulty.FailAt = int64(rapid.IntRange(1, 60).Draw(t, "fails at"))
+		faulty.Mode = objectstest.Mode(rapid.IntRange(0, 2).Draw(t, "mode"))
+	}
+	s, err := recovery.Open(context.Background(), faulty, m.options())
+	if err == nil {
+		err = errors.Join(f(s), s.Close())
+	}
+	if err != nil && !errors.Is(err, objectstest.ErrInjected) {
+		t.Fatal(err)
+	}
+	m.open(t)
+	return err
 }
 
 // write changes the live disk somewhere, also across the borders of chunks.
@@ -75,44 +109,33 @@ func (m *model) dirtyExtents() []recovery.Extent {
 	return extents
 }
 
-// backup makes a point, in one of the three ways, through a bucket that may fail.
+// backup makes a point, in one of the three ways.
 func (m *model) backup(t *rapid.T) {
 	src := &image{data: bytes.Clone(m.live)}
-	var o recovery.DiskOptions
-	faulty := &objectstest.Faulty{Bucket: m.bucket}
-	if rapid.IntRange(0, 3).Draw(t, "crash") == 0 {
-		faulty.FailAt = int64(rapid.IntRange(1, 40).Draw(t, "fails at"))
-		faulty.Mode = objectstest.Mode(rapid.IntRange(0, 2).Draw(t, "mode"))
-	}
-	s, err := recovery.Open(context.Background(), faulty, m.options())
-	if err != nil {
-		return
-	}
-	defer func() { _ = s.Close() }()
 	way := rapid.SampledFrom([]string{"full", "compare", "changed"}).Draw(t, "way")
-	if _, exists := m.points[m.base]; exists && way != "full" {
-		p, err := s.Point(context.Background(), m.base)
-		if err == nil {
-			o.Parent, err = p.Disk("os")
-		}
-		if err != nil {
-			return
-		}
-		if o.Changed = way == "changed"; o.Changed {
-			src.extents = m.dirtyExtents()
-		}
-	}
 	m.next++
 	id := fmt.Sprint(m.next)
-	_, c, err := tryBackup(s, id, src, o)
-	if err == nil && c.Size != c.Zero+c.New+c.Reused {
-		t.Fatalf("counters don't add up: %+v", c)
-	}
-	if err != nil {
-		if !errors.Is(err, objectstest.ErrInjected) {
-			t.Fatalf("backup: %v", err)
+	err := m.mayDie(t, func(s *recovery.Store) error {
+		var o recovery.DiskOptions
+		if _, exists := m.points[m.base]; exists && way != "full" {
+			p, err := s.Point(context.Background(), m.base)
+			if err == nil {
+				o.Parent, err = p.Disk("os")
+			}
+			if err != nil {
+				return err
+			}
+			if o.Changed = way == "changed"; o.Changed {
+				src.extents = m.dirtyExtents()
+			}
 		}
-		m.open(t)
+		_, c, err := tryBackup(s, id, src, o)
+		if err == nil && c.Size != c.Zero+c.New+c.Reused {
+			t.Fatalf("counters don't add up: %+v", c)
+		}
+		return err
+	})
+	if err != nil {
 		if _, err := m.store.Point(context.Background(), id); err != nil {
 			return // it was not committed
 		}
@@ -131,11 +154,36 @@ func (m *model) delete(t *rapid.T) {
 	delete(m.points, id)
 }
 
+// collect collects, with compaction that takes more or less.
 func (m *model) collect(t *rapid.T) {
-	m.clock.advance(time.Duration(rapid.IntRange(0, 30).Draw(t, "hours")) * time.Hour)
-	if _, err := m.store.Collect(context.Background(), recovery.CollectOptions{}); err != nil {
-		t.Fatal(err)
+	time.Sleep(time.Duration(rapid.IntRange(0, 30).Draw(t, "hours")) * time.Hour)
+	o := recovery.CollectOptions{
+		NoGrace: rapid.Bool().Draw(t, "no grace"),
+		MinDead: rapid.SampledFrom([]float64{0, 0.01, 0.6}).Draw(t, "at least dead"),
+		Budget:  rapid.SampledFrom([]int64{0, -1, 300 * kib}).Draw(t, "budget"),
 	}
+	_ = m.mayDie(t, func(s *recovery.Store) error {
+		got, err := s.Collect(context.Background(), o)
+		if len(got.Damage) > 0 {
+			t.Fatalf("collect: %+v", got)
+		}
+		return err
+	})
+}
+
+// erase destroys the store, in several goes if need be, and makes a new one.
+func (m *model) erase(t *rapid.T) {
+	if rapid.IntRange(0, 9).Draw(t, "really") > 0 {
+		return
+	}
+	_ = m.store.Close()
+	faulty := &objectstest.Faulty{Bucket: m.bucket, FailAt: int64(rapid.IntRange(1, 60).Draw(t, "fails at"))}
+	if err := recovery.Erase(context.Background(), faulty); err != nil {
+		if err := recovery.Erase(context.Background(), m.bucket); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.create(t)
 }
 
 // check compares the store with the model: the list always, one point in full, all of it now and then.
@@ -169,27 +217,34 @@ func (m *model) check(t *rapid.T) {
 }
 
 func TestModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		m := &model{bucket: objectstest.NewMemory(), clock: newClock(), points: map[string][]byte{}}
-		s, err := recovery.Create(context.Background(), m.bucket, m.options())
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = s.Close()
-		m.live = make([]byte, rapid.IntRange(1, 12*cs).Draw(t, "size"))
-		m.open(t)
-		defer func() { _ = m.store.Close() }()
-		t.Repeat(map[string]func(*rapid.T){
-			"write":   m.write,
-			"backup":  m.backup,
-			"delete":  m.delete,
-			"collect": m.collect,
-			"reopen":  m.open,
-			"":        m.check,
+	rapid.Check(t, func(rt *rapid.T) {
+		var failure any // how rapid ends a property that fails
+		synctest.Test(t, func(*testing.T) {
+			defer func() { failure = recover() }()
+			modelled(rt)
 		})
-		report, err := m.store.Check(context.Background(), recovery.CheckOptions{Level: recovery.LevelContent})
-		if err != nil || len(report.Damage) > 0 {
-			t.Fatalf("at the end: %+v, %v", report, err)
+		if failure != nil {
+			panic(failure)
 		}
 	})
+}
+
+func modelled(t *rapid.T) {
+	m := &model{bucket: objectstest.NewMemory()}
+	m.live = make([]byte, rapid.IntRange(1, 12*cs).Draw(t, "size"))
+	m.create(t)
+	defer func() { _ = m.store.Close() }()
+	t.Repeat(map[string]func(*rapid.T){
+		"write":   m.write,
+		"backup":  m.backup,
+		"delete":  m.delete,
+		"collect": m.collect,
+		"erase":   m.erase,
+		"reopen":  m.open,
+		"":        m.check,
+	})
+	report, err := m.store.Check(context.Background(), recovery.CheckOptions{Level: recovery.LevelContent})
+	if err != nil || len(report.Damage) > 0 {
+		t.Fatalf("at the end: %+v, %v", report, err)
+	}
 }

@@ -3,9 +3,13 @@ package recovery_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"kluis/internal/objects"
 	"kluis/internal/objects/objectstest"
@@ -202,4 +206,79 @@ func TestCheckNamesRangesAndPoints(t *testing.T) {
 		wantRestored(t, s, "3", data)
 		wantRestored(t, s, "2", data)
 	})
+}
+
+// What a store keeps for itself may decay: nothing that is stored is lost, or read wrongly, for it.
+func TestFlippedBitsBesidePoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clean := objectstest.NewMemory()
+		o := ownedBy("a")
+		o.Reserve = 100
+		s := create(t, clean, o)
+		one := noise(1, 6*cs)
+		two := everyOther(one, 10)
+		backup(t, s, "1", &image{data: one}, recovery.DiskOptions{})
+		backup(t, s, "2", &image{data: two}, recovery.DiskOptions{Parent: disk(t, s, "1")})
+		if err := s.Delete(t.Context(), "1"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		if got := collect(t, s); got.Compacted == 0 || got.Left == 0 {
+			t.Fatalf("%+v", got)
+		}
+		if _, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent}); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		kinds := 0
+		for object, err := range clean.List(t.Context(), "") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			kind, _, _ := strings.Cut(object.Name, "/")
+			if !slices.Contains([]string{"collect", "verified", "owner", "reserve"}, kind) {
+				continue
+			}
+			kinds++
+			content := contentOf(t, clean, object.Name)
+			for i := -1; i < len(content); i += 1 + max(0, i)/32 { // fewer where one is like the next
+				b := clean.Clone()
+				decayed := bytes.Clone(content)
+				if i < 0 {
+					decayed = nil // gone
+				} else {
+					decayed[i] ^= 1 << (i % 8)
+				}
+				b.Replace(object.Name, decayed)
+				wantUnharmed(t, fmt.Sprintf("%s, byte %d", object.Name, i), b, two)
+			}
+		}
+		if kinds != 4 {
+			t.Errorf("%d kinds of objects", kinds)
+		}
+	})
+}
+
+// wantUnharmed wants the point "2" to be read, before and after a collection that removes what it can.
+func wantUnharmed(t *testing.T, when string, b objects.Bucket, want []byte) {
+	t.Helper()
+	s, err := recovery.Open(t.Context(), b, ownedBy("b"))
+	if err != nil {
+		t.Fatalf("%s: %v", when, err)
+	}
+	defer func() { _ = s.Close() }()
+	wantRestored(t, s, "2", want)
+	time.Sleep(2 * time.Hour)
+	for range 2 {
+		if got, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true}); err != nil || len(got.Damage) > 0 {
+			t.Fatalf("%s: %+v, %v", when, got, err)
+		}
+	}
+	wantRestored(t, s, "2", want)
+	report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent})
+	if err != nil || len(report.Damage) > 0 || report.Unneeded > 0 {
+		t.Fatalf("%s: %+v, %v", when, report, err)
+	}
 }
