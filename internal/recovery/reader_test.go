@@ -97,6 +97,7 @@ func (r *reader) subkey(purpose string, thing []byte) cipher.AEAD {
 type readerPoint struct {
 	ID      string
 	Created int64
+	Epoch   uint64
 	Labels  map[string]string
 	Disks   []struct {
 		Name                  string
