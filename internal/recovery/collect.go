@@ -115,6 +115,8 @@ type collection struct {
 	// spared is the time of the last damage that is not healed: what existed then is spared.
 	spared time.Time
 	scarce bool // the storage is full
+	// damaged is what compaction could not open.
+	damaged []*DamageError
 }
 
 func (c *collection) run(ctx context.Context, held []*Disk) error {
@@ -187,7 +189,7 @@ func (c *collection) takeStock(ctx context.Context) error {
 
 // noteDamage remembers since when the damage that was found is known.
 func (c *collection) noteDamage() {
-	c.done.Damage = c.marker.damage
+	c.done.Damage = slices.Concat(c.marker.damage, c.damaged)
 	c.spared = c.journal.notice(c.marker.damage, c.s.opts.Now())
 }
 
@@ -196,7 +198,7 @@ func (c *collection) spares(st *packState) bool {
 	created := time.UnixMicro(st.created)
 	switch {
 	case !st.readable: // it does not say its age, nor what is in it
-		return c.marker.lost || !c.spared.IsZero()
+		return !c.spared.IsZero()
 	case created.After(c.limit):
 		return true
 	}
@@ -255,6 +257,7 @@ func (c *collection) decide(ctx context.Context, f func()) error {
 				return err
 			}
 		}
+		c.noteDamage()
 	}
 }
 

@@ -297,6 +297,35 @@ func TestCollectSparesWhatDamagedPointsMayNeed(t *testing.T) {
 	}
 }
 
+// A pack that is gone spares what existed when that was noticed: what was in it may be there, too.
+func TestCollectWhenAPackIsGone(t *testing.T) {
+	c := newClock()
+	b := objectstest.NewMemory()
+	s := create(t, b, options(c))
+	one := noise(1, 3*mib)
+	backup(t, s, "1", &image{data: one}, recovery.DiskOptions{})
+	victim := dataPacks(t, b)[0]
+	backup(t, s, "2", &image{data: noise(2, 2*mib)}, recovery.DiskOptions{})
+	if err := s.Delete(t.Context(), "2"); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(2 * day)
+	content := contentOf(t, b, victim.Name)
+	b.Replace(victim.Name, nil)
+	s = open(t, b, options(c))
+	got, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true})
+	if err != nil || len(got.Damage) != 1 || got.Damage[0].Object != victim.Name || got.Packs != 0 || got.Points != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	b.Replace(victim.Name, content)
+	s = open(t, b, options(c))
+	got, err = s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true})
+	if err != nil || len(got.Damage) != 0 || got.Bytes < 2*mib {
+		t.Errorf("after it has come back: %+v, %v", got, err)
+	}
+	wantRestored(t, s, "1", one)
+}
+
 // Everything at the same time, on a folder: backups of clones, deletions, collections that compact and give
 // no grace, restores, checks.
 func TestConcurrently(t *testing.T) {

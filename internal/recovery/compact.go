@@ -118,7 +118,8 @@ func (c *collection) move(ctx context.Context, g *group) error {
 		switch {
 		case errors.As(r.err, &bad):
 			c.s.markDamaged(bad.ref)
-			c.done.Damage = append(c.done.Damage, &DamageError{Object: bad.ref.Pack.Name(), Err: bad.err})
+			c.damaged = append(c.damaged, &DamageError{Object: bad.ref.Pack.Name(), Err: bad.err})
+			c.done.Damage = slices.Concat(c.marker.damage, c.damaged)
 			g.sources = slices.DeleteFunc(g.sources, func(id pack.ID) bool { return id == bad.ref.Pack })
 			if len(g.sources) == 0 {
 				return nil
@@ -137,7 +138,7 @@ func (c *collection) replace(ctx context.Context, r *repack) error {
 	return c.decide(ctx, func() {
 		var old []pack.ID
 		for _, src := range r.sources {
-			if !c.s.touched[src.id] && c.marker.packs[src.id].live.count() == len(src.slots) {
+			if !c.s.touched[src.id] && !c.spares(c.marker.packs[src.id]) && c.marker.packs[src.id].live.count() == len(src.slots) {
 				old = append(old, src.id)
 			}
 		}

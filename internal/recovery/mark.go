@@ -73,7 +73,7 @@ type marker struct {
 	s      *Store
 	packs  map[pack.ID]*packState
 	damage []*DamageError
-	lost   bool // something that is needed was not found; it may be in a pack that can't be read
+	lost   map[pack.ID]bool // packs that are gone, with chunks that were found nowhere else
 
 	points, disks, trash int
 	logical, data        int64 // bytes of the disks of points, and of them what is not in holes
@@ -92,13 +92,26 @@ func (m *marker) mark(ref manifest.Ref) bool {
 		}
 		return true // in a pack that was finished after they were listed: it is too young to be touched
 	}
-	if st != nil {
-		m.lost = m.lost || !st.readable && !st.condemned
-		return st.live.add(ref.Slot)
+	if st == nil || !st.readable && !st.condemned {
+		m.lose(ref.Pack)
 	}
-	m.lost = true
-	return true
+	return st == nil || st.live.add(ref.Slot)
 }
+
+// lose takes note that chunks of a pack were found nowhere. They may be in a pack that can't be read now,
+// or that the index has lost.
+func (m *marker) lose(id pack.ID) {
+	if m.lost[id] {
+		return
+	}
+	if m.lost == nil {
+		m.lost = map[pack.ID]bool{}
+	}
+	m.lost[id] = true
+	m.damage = append(m.damage, &DamageError{Object: id.Name(), Err: errLost})
+}
+
+var errLost = fmt.Errorf("chunks of it are needed and were not found: %w", objects.ErrNotExist)
 
 // markAll marks what points, deleted points and held disks need. It returns the objects of the deleted
 // points whose time is over: those deleted until limit.
