@@ -2,7 +2,7 @@
 
 GO       ?= go
 BIN      := bin
-DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl
+DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin
 SERVERS  := postgresql
 PEERS    := restic borgbackup
 

@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -29,18 +30,39 @@ type Client struct {
 // Dial connects to a server ("unix" or "tcp") and chooses an export. Contexts that the server does not
 // have are left out; see Has. ctx bounds connecting and handshake, not the Client's life.
 func Dial(ctx context.Context, network, addr, export string, contexts ...string) (*Client, error) {
+	return DialTLS(ctx, network, addr, nil, export, contexts...)
+}
+
+// DialTLS is Dial with an upgrade to TLS before anything is asked for. The config names the server, and
+// holds our certificate if the server wants one. Without a config it is Dial.
+func DialTLS(ctx context.Context, network, addr string, config *tls.Config, export string, contexts ...string) (*Client, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, fmt.Errorf("connect to nbd server: %w", err)
 	}
-	return New(ctx, conn, export, contexts...)
+	return start(ctx, conn, config, export, contexts)
 }
 
 // New does the handshake on a connection made by the caller. The Client owns conn, also after an error.
 func New(ctx context.Context, conn net.Conn, export string, contexts ...string) (*Client, error) {
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	s, err := handshake(conn, export, contexts)
+	return start(ctx, conn, nil, export, contexts)
+}
+
+func start(ctx context.Context, conn net.Conn, config *tls.Config, export string, contexts []string) (*Client, error) {
+	raw := conn
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	var s session
+	err := greet(conn)
+	if err == nil && config != nil {
+		var secured net.Conn
+		if secured, err = upgrade(ctx, conn, config); err == nil {
+			conn = secured
+		}
+	}
+	if err == nil {
+		s, err = choose(conn, export, contexts)
+	}
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}

@@ -35,11 +35,22 @@ func serveWritable(t *testing.T, image, format string) string {
 
 func serveWith(t *testing.T, image, format string, options ...string) string {
 	t.Helper()
+	sock := filepath.Join(t.TempDir(), "s")
+	startQEMU(t, append(options, "--format="+format, "--socket="+sock, image)...)
+	return sock
+}
+
+func serveTCP(t *testing.T, image, format string, port int, options ...string) {
+	t.Helper()
+	startQEMU(t, append(options, "--format="+format, "--bind=127.0.0.1", "--port="+strconv.Itoa(port), image)...)
+}
+
+// startQEMU starts qemu-nbd, which ends with the test.
+func startQEMU(t *testing.T, args ...string) {
+	t.Helper()
 	tooltest.Need(t, "qemu-nbd", "qemu-img", "qemu-io")
-	dir := t.TempDir()
-	sock, pidFile := filepath.Join(dir, "s"), filepath.Join(dir, "pid")
-	args := append(options, "--fork", "--persistent", "--shared=8", "--format="+format, "--socket="+sock, "--pid-file="+pidFile, "--export-name=disk", image)
-	run(t, "qemu-nbd", args...)
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	run(t, "qemu-nbd", append([]string{"--fork", "--persistent", "--shared=8", "--pid-file=" + pidFile, "--export-name=disk"}, args...)...)
 	b, err := os.ReadFile(pidFile)
 	if err != nil {
 		t.Fatal(err)
@@ -53,7 +64,6 @@ func serveWith(t *testing.T, image, format string, options ...string) string {
 			_ = p.Kill()
 		}
 	})
-	return sock
 }
 
 func run(t *testing.T, name string, args ...string) {
@@ -365,7 +375,10 @@ func FuzzServer(f *testing.F) {
 			io.Reader
 			io.Writer
 		}{bytes.NewReader(hello), io.Discard}
-		if _, err := handshake(rw, "disk", []string{ContextAllocation}); err != nil {
+		if greet(rw) != nil {
+			return
+		}
+		if _, err := choose(rw, "disk", []string{ContextAllocation}); err != nil {
 			return
 		}
 		c, err := New(t.Context(), newCanned(hello, reply), "disk", ContextAllocation)

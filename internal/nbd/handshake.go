@@ -1,11 +1,14 @@
 package nbd
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net"
 )
 
 // session is what a handshake agreed on.
@@ -15,13 +18,22 @@ type session struct {
 	contexts map[string]uint32
 }
 
-// handshake brings a fresh connection into the transmission phase.
-func handshake(rw io.ReadWriter, export string, contexts []string) (session, error) {
+// upgrade asks for TLS and does its handshake. All that was agreed on before is forgotten on both sides.
+func upgrade(ctx context.Context, conn net.Conn, config *tls.Config) (net.Conn, error) {
+	if err := expectAck(conn, optStartTLS, "TLS", nil); err != nil {
+		return nil, err
+	}
+	secured := tls.Client(conn, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("tls with nbd server: %w", err)
+	}
+	return secured, nil
+}
+
+// choose brings a connection that was greeted into the transmission phase.
+func choose(rw io.ReadWriter, export string, contexts []string) (session, error) {
 	if len(export) > maxString {
 		return session{}, errors.New("nbd: export name is too long")
-	}
-	if err := greet(rw); err != nil {
-		return session{}, err
 	}
 	if err := expectAck(rw, optStructuredReply, "structured replies", nil); err != nil {
 		return session{}, err

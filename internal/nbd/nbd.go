@@ -1,4 +1,4 @@
-// Package nbd speaks the Network Block Device protocol, as a client.
+// Package nbd speaks the Network Block Device protocol, as a client and as a server.
 //
 // A Client is one connection to one export. It reads, asks which ranges hold data, and writes where the
 // server lets it. It speaks the fixed newstyle handshake, insists on structured replies (every server worth
@@ -7,10 +7,19 @@
 //	base:allocation            what is a hole, what reads as zero
 //	qemu:dirty-bitmap:<name>   what changed since the bitmap began
 //
+// A Server offers disks for reading, under names: a recovery point as a disk that a machine can boot from,
+// through a qcow2 overlay that takes its writes. Every server and client here speaks plain or, after
+// the upgrade in the handshake, TLS.
+//
 // Words. An export is a disk that a server offers. A cookie names a request in flight. A chunk is one
 // piece of a structured reply; a reply ends with the chunk that carries the flag done.
 //
-// Invariants. Many goroutines may call a Client at once; their requests are in flight together and
+// Invariants of the Server. The client is not trusted either: what it asks for is checked before anything is
+// done or allocated, a connection has a fixed number of requests in flight with a buffer each and is not
+// read from while they are all busy, and there is a fixed number of connections. Nothing is ever
+// written to a disk. With TLS, nothing but TLS is spoken, and what is offered is told only behind it.
+//
+// Invariants of the Client. Many goroutines may call a Client at once; their requests are in flight together and
 // replies may come in any order. The server is not trusted: every length it sends is checked against a
 // limit before memory is taken for it, every byte of a read must be answered exactly once, and block
 // status must make progress. After a violation, or when the connection is lost, the Client is dead:
@@ -47,10 +56,10 @@ var ErrNoContext = errors.New("nbd: server did not grant the meta context")
 // ErrClosed is returned by calls on a Client that was closed here.
 var ErrClosed = errors.New("nbd: client is closed")
 
-// ProtocolError says that the server broke the protocol. The connection is not usable any more.
+// ProtocolError says that the other side broke the protocol. The connection is not usable any more.
 type ProtocolError struct{ What string }
 
-func (e *ProtocolError) Error() string { return "nbd: server broke the protocol: " + e.What }
+func (e *ProtocolError) Error() string { return "nbd: peer broke the protocol: " + e.What }
 
 func protocolErrorf(format string, args ...any) error {
 	return &ProtocolError{fmt.Sprintf(format, args...)}

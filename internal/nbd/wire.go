@@ -18,21 +18,37 @@ const (
 	flagFixedNewstyle = 1 << 0
 	flagNoZeroes      = 1 << 1
 
+	optExportName      = 1
+	optAbort           = 2
+	optList            = 3
+	optStartTLS        = 5
+	optInfo            = 6
 	optGo              = 7
 	optStructuredReply = 8
+	optListMetaContext = 9
 	optSetMetaContext  = 10
 
 	repAck         = 1
+	repServer      = 2
 	repInfo        = 3
 	repMetaContext = 4
 	repErrorBit    = 1 << 31
 
-	infoExport = 0
+	repErrUnsupported = repErrorBit | 1
+	repErrPolicy      = repErrorBit | 2
+	repErrInvalid     = repErrorBit | 3
+	repErrTLSRequired = repErrorBit | 5
+	repErrUnknown     = repErrorBit | 6
+	repErrTooBig      = repErrorBit | 9
+
+	infoExport    = 0
+	infoBlockSize = 3
 
 	// Flags of an export.
 	flagHasFlags        = 1 << 0
 	flagReadOnly        = 1 << 1
 	flagSendFlush       = 1 << 2
+	flagSendFUA         = 1 << 3
 	flagSendTrim        = 1 << 5
 	flagSendWriteZeroes = 1 << 6
 	flagCanMultiConn    = 1 << 8
@@ -44,6 +60,9 @@ const (
 	cmdTrim        = 4
 	cmdWriteZeroes = 6
 	cmdBlockStatus = 7
+
+	requestSize = 28
+	requestOne  = 1 << 3 // flag of block status: one extent is enough
 
 	chunkDone        = 1 << 0
 	chunkNone        = 0
@@ -93,6 +112,19 @@ func appendRequest(b []byte, command uint16, cookie uint64, off int64, n uint32)
 	return be.AppendUint32(b, n)
 }
 
+// request is what a client sends in the transmission phase.
+type request struct {
+	magic          uint32
+	flags, command uint16
+	cookie         uint64
+	off            uint64
+	length         uint32
+}
+
+func parseRequest(b []byte) request {
+	return request{be.Uint32(b), be.Uint16(b[4:]), be.Uint16(b[6:]), be.Uint64(b[8:]), be.Uint64(b[16:]), be.Uint32(b[24:])}
+}
+
 // chunkHeader is what stands before every chunk of a structured reply, after its magic.
 type chunkHeader struct {
 	flags, kind uint16
@@ -101,6 +133,31 @@ type chunkHeader struct {
 }
 
 const chunkHeaderSize = 16
+
+// appendChunk appends the header of one chunk, with its magic.
+func appendChunk(b []byte, h chunkHeader) []byte {
+	b = be.AppendUint32(b, magicStructured)
+	b = be.AppendUint16(b, h.flags)
+	b = be.AppendUint16(b, h.kind)
+	b = be.AppendUint64(b, h.cookie)
+	return be.AppendUint32(b, h.length)
+}
+
+// appendSimple appends a simple reply without data.
+func appendSimple(b []byte, errno uint32, cookie uint64) []byte {
+	b = be.AppendUint32(b, magicSimple)
+	b = be.AppendUint32(b, errno)
+	return be.AppendUint64(b, cookie)
+}
+
+// appendOptReply appends one reply to an option.
+func appendOptReply(b []byte, option, kind uint32, data []byte) []byte {
+	b = be.AppendUint64(b, magicOptReply)
+	b = be.AppendUint32(b, option)
+	b = be.AppendUint32(b, kind)
+	b = be.AppendUint32(b, uint32(len(data)))
+	return append(b, data...)
+}
 
 func parseChunkHeader(b []byte) chunkHeader {
 	return chunkHeader{be.Uint16(b), be.Uint16(b[2:]), be.Uint64(b[4:]), be.Uint32(b[12:])}
