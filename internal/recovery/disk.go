@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
+	"sync"
 
 	"kluis/internal/recovery/chunk"
 	"kluis/internal/recovery/manifest"
@@ -41,63 +41,9 @@ func (d *Disk) Size() int64 { return d.info.Size }
 // Digest is the same for disks of one store with the same content.
 func (d *Disk) Digest() string { return d.info.Digest }
 
-// ReadAt reads from the disk. Every byte was authenticated before it is returned; where that is impossible
-// the error is a DamageError.
-func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
-	if off < 0 {
-		return 0, fmt.Errorf("read disk %s at %d: negative offset", d.info.Name, off)
-	}
-	ctx := context.Background()
-	n := 0
-	for n < len(p) {
-		if off >= d.info.Size {
-			return n, io.EOF
-		}
-		index := off / d.info.ChunkSize
-		within := off - index*d.info.ChunkSize
-		length := int(min(d.chunkLen(index)-within, int64(len(p)-n)))
-		plain, err := d.chunk(ctx, index)
-		if err != nil {
-			return n, err
-		}
-		if plain == nil {
-			clear(p[n : n+length])
-		} else {
-			copy(p[n:n+length], plain[within:])
-		}
-		n += length
-		off += int64(length)
-	}
-	return n, nil
-}
-
 // chunkLen returns the length of a chunk: the last one may be shorter.
 func (d *Disk) chunkLen(index int64) int64 {
 	return min(d.info.ChunkSize, d.info.Size-index*d.info.ChunkSize)
-}
-
-// chunk returns the bytes of a chunk, which are shared, or nil if it is a hole.
-func (d *Disk) chunk(ctx context.Context, index int64) ([]byte, error) {
-	leaf, _, err := d.branch(ctx, 0, index/manifest.Fanout)
-	if err != nil || leaf == nil {
-		return nil, err
-	}
-	ref := leaf.Refs[index%manifest.Fanout]
-	if ref.IsHole() {
-		return nil, nil
-	}
-	if plain, ok := d.store.chunks.get(ref); ok && int64(len(plain)) == d.chunkLen(index) {
-		return plain, nil
-	}
-	plain, err := d.store.read(ctx, ref, chunk.Data)
-	if err == nil && int64(len(plain)) != d.chunkLen(index) {
-		err = fmt.Errorf("chunk of %d bytes: %w", len(plain), chunk.ErrDamaged)
-	}
-	if err != nil {
-		return nil, d.damage(index*d.info.ChunkSize, d.chunkLen(index), ref, err)
-	}
-	d.store.chunks.put(ref, plain, len(plain))
-	return plain, nil
 }
 
 // branch is what the tree says about a node: where it is and what is below it.
@@ -257,6 +203,61 @@ func (d *Disk) Extents(ctx context.Context) iter.Seq2[Extent, error] {
 			yield(e, nil)
 		}
 	}
+}
+
+// NextData returns a range at or after off that is not a hole, and before which, from off on, there are only
+// holes; n is 0 if there is none. The range may go on behind its end.
+func (d *Disk) NextData(ctx context.Context, off int64) (start, n int64, err error) {
+	if off < 0 || off >= d.info.Size || d.root.IsHole() {
+		return d.info.Size, 0, nil
+	}
+	first, count, err := d.nextBelow(ctx, d.root, d.levels-1, 0, off/d.info.ChunkSize)
+	if err != nil || count == 0 || first*d.info.ChunkSize >= d.info.Size {
+		return d.info.Size, 0, err
+	}
+	start = max(off, first*d.info.ChunkSize)
+	return start, min((first+count)*d.info.ChunkSize, d.info.Size) - start, nil
+}
+
+// nextBelow returns the first chunks below a node, of those at or after from, that are no holes.
+func (d *Disk) nextBelow(ctx context.Context, ref manifest.Ref, level int, index, from int64) (first, count int64, err error) {
+	n, err := d.node(ctx, ref, level, index)
+	if err != nil {
+		return 0, 0, err
+	}
+	span := int64(1) // chunks below a place
+	for range level {
+		span *= manifest.Fanout
+	}
+	base := index * manifest.Fanout
+	for i := max(0, from/span-base); i < manifest.Fanout && count == 0; i++ {
+		switch {
+		case n.Refs[i].IsHole():
+		case level > 0:
+			if first, count, err = d.nextBelow(ctx, n.Refs[i], level-1, base+i, from); err != nil {
+				return 0, 0, err
+			}
+		default:
+			first = base + i
+			for i+count < manifest.Fanout && !n.Refs[i+count].IsHole() {
+				count++
+			}
+		}
+	}
+	return first, count, nil
+}
+
+// Hold keeps what the disk needs from being collected, for somebody who reads it over a long time, until
+// release is called.
+func (d *Disk) Hold() (release func()) {
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	d.store.hold(d)
+	return sync.OnceFunc(func() {
+		d.store.mu.Lock()
+		defer d.store.mu.Unlock()
+		d.store.release(d)
+	})
 }
 
 var _ Source = (*Disk)(nil)

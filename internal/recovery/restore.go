@@ -55,14 +55,7 @@ type Restored struct {
 //
 // Bytes that don't authenticate are never written: Restore then stops with a DamageError.
 func (s *Store) Restore(ctx context.Context, d *Disk, dst Target, o RestoreOptions) (Restored, error) {
-	s.mu.Lock()
-	s.hold(d)
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.release(d)
-	}()
+	defer d.Hold()()
 	r := &restorer{s: s, d: d, dst: dst, inPlace: o.InPlace, progress: newReport(o.Progress, d.info.Data)}
 	r.used, _ = dst.(Used)
 	if o.MaxRate > 0 {
@@ -173,7 +166,7 @@ func (r *restorer) flush(ctx context.Context) error {
 			return err
 		}
 	}
-	plans, err := r.plan(ctx, chunks)
+	plans, err := r.d.plan(ctx, chunks)
 	if err != nil {
 		return err
 	}

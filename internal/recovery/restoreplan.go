@@ -21,16 +21,16 @@ type plan struct {
 }
 
 // plan looks up where chunks are. The packs are in the order in which they appear on the disk.
-func (r *restorer) plan(ctx context.Context, chunks []wanted) ([]*plan, error) {
+func (d *Disk) plan(ctx context.Context, chunks []wanted) ([]*plan, error) {
 	var plans []*plan
 	of := map[pack.ID]*plan{}
 	for _, w := range chunks {
-		p, slot, err := r.s.locate(ctx, w.ref, chunk.Data)
-		if err == nil && int64(p.Entries[slot].Plain) != r.d.chunkLen(w.index) {
+		p, slot, err := d.store.locate(ctx, w.ref, chunk.Data)
+		if err == nil && int64(p.Entries[slot].Plain) != d.chunkLen(w.index) {
 			err = fmt.Errorf("chunk of %d bytes: %w", p.Entries[slot].Plain, chunk.ErrDamaged)
 		}
 		if err != nil {
-			return nil, r.damage(w.index, w.ref, err)
+			return nil, d.damageOf(w.index, w.ref, err)
 		}
 		pl := of[p.id]
 		if pl == nil {
@@ -46,8 +46,9 @@ func (r *restorer) plan(ctx context.Context, chunks []wanted) ([]*plan, error) {
 	return plans, nil
 }
 
-func (r *restorer) damage(index int64, ref manifest.Ref, err error) error {
-	return r.d.damage(index*r.d.info.ChunkSize, r.d.chunkLen(index), ref, err)
+// damageOf is damage of one chunk.
+func (d *Disk) damageOf(index int64, ref manifest.Ref, err error) error {
+	return d.damage(index*d.info.ChunkSize, d.chunkLen(index), ref, err)
 }
 
 // sort puts the chunks in the order of their records. Most packs are in order already.
@@ -179,7 +180,7 @@ func (p *paste) oneByOne(ctx context.Context, pl *plan, one run, cause error) er
 func (p *paste) elsewhere(ctx context.Context, pl *plan, i int, cause error) ([]byte, error) {
 	plain, err := p.r.s.readElsewhere(ctx, pl.pack.ref(pl.slots[i]), chunk.Data, cause)
 	if err != nil {
-		return nil, p.r.damage(pl.indexes[i], manifest.Ref{Pack: pl.pack.id}, err)
+		return nil, p.r.d.damageOf(pl.indexes[i], manifest.Ref{Pack: pl.pack.id}, err)
 	}
 	return plain, nil
 }

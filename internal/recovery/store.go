@@ -155,7 +155,7 @@ func Open(ctx context.Context, b objects.Bucket, o Options) (*Store, error) {
 		bucket: b, opts: o, header: h, keys: k, codec: codec, random: lockedReader{r: o.random()},
 		packs:  newCache[pack.ID, *openPack](8 << 20),
 		nodes:  newCache[manifest.Ref, *manifest.Node](64),
-		chunks: newCache[manifest.Ref, []byte](8 << 20),
+		chunks: newCache[manifest.Ref, []byte](chunkCache),
 		index:  index.New(), sizes: map[pack.ID]int64{}, writers: map[*Writer]bool{},
 		pins: map[pack.ID]int{}, held: map[*Disk]int{}, missed: map[pack.ID]bool{}, condemned: map[pack.ID]bool{},
 	}
