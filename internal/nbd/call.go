@@ -219,15 +219,15 @@ func (k *call) takeStatus(r io.Reader, length uint32) error {
 	if length < 12 || length%8 != 4 || length > maxStatusChunk {
 		return protocolErrorf("a block status chunk of %d bytes", length)
 	}
-	if len(k.extents) > 0 {
-		return protocolErrorf("block status twice in one reply")
-	}
 	b := make([]byte, length)
 	if _, err := io.ReadFull(r, b); err != nil {
 		return err
 	}
 	if id := be.Uint32(b); id != k.context {
 		return nil // another context of this connection; servers answer for all of them
+	}
+	if len(k.extents) > 0 {
+		return protocolErrorf("block status twice in one reply")
 	}
 	off, end := k.off, k.off+k.span
 	for b = b[4:]; len(b) > 0 && off < end; b = b[8:] {

@@ -232,6 +232,8 @@ func TestBlockStatusReplies(t *testing.T) {
 		{"joined and cut", new(script).chunk(1, chunkBlockStatus, 1, status(7, 16, 0, 16, 0, 100, 3)), []Extent{{0, 32, 0}, {32, 32, 3}}, ""},
 		{"in two answers", new(script).chunk(1, chunkBlockStatus, 1, status(7, 16, 0)), []Extent{{0, 64, 0}}, ""},
 		{"another context too", new(script).chunk(0, chunkBlockStatus, 1, status(8, 64, 1)).chunk(1, chunkBlockStatus, 1, status(7, 64, 3)), []Extent{{0, 64, 3}}, ""},
+		{"another context after it", new(script).chunk(0, chunkBlockStatus, 1, status(7, 64, 3)).chunk(1, chunkBlockStatus, 1, status(8, 64, 1)), []Extent{{0, 64, 3}}, ""},
+		{"the same context twice", new(script).chunk(0, chunkBlockStatus, 1, status(7, 64, 3)).chunk(1, chunkBlockStatus, 1, status(7, 64, 1)), nil, "twice"},
 		{"an extent of nothing", new(script).chunk(1, chunkBlockStatus, 1, status(7, 0, 0, 64, 0)), nil, "no bytes"},
 		{"no extent", new(script).chunk(1, chunkNone, 1, nil), nil, "without an extent"},
 		{"odd length", new(script).chunk(1, chunkBlockStatus, 1, status(7, 64)), nil, "status chunk"},
