@@ -9,11 +9,14 @@ import (
 // check finds what can't be true of a header that both versions share: key slots that reach over each
 // other, over the header or over the data, and data beyond the end of the disk. It also fills what
 // follows from the rest. headerEnd is where the header itself ends.
-func (h *Header) check(size, headerEnd int64) error {
-	if h.Offset < headerEnd {
+func (h *Header) check(at place, headerEnd int64) error {
+	keysEnd, size := h.Offset, at.data
+	if at.detached {
+		keysEnd = at.header
+	} else if h.Offset < headerEnd {
 		return &UnsupportedError{"segment", "the data begins inside the header: a detached header, or a damaged one"}
 	}
-	if err := h.checkSlots(headerEnd); err != nil {
+	if err := h.checkSlots(headerEnd, keysEnd); err != nil {
 		return err
 	}
 	if h.Offset > size {
@@ -38,8 +41,9 @@ type area struct {
 	offset, size int64
 }
 
-func (h *Header) checkSlots(headerEnd int64) error {
-	if err := checkAreas(h.areas, headerEnd, h.Offset); err != nil {
+// checkSlots checks the key slots, whose areas lie between headerEnd and keysEnd.
+func (h *Header) checkSlots(headerEnd, keysEnd int64) error {
+	if err := checkAreas(h.areas, headerEnd, keysEnd); err != nil {
 		return err
 	}
 	if len(h.slots) == 0 {
@@ -62,7 +66,7 @@ func (h *Header) checkSlots(headerEnd int64) error {
 	return nil
 }
 
-func checkAreas(areas []area, headerEnd, dataOffset int64) error {
+func checkAreas(areas []area, headerEnd, keysEnd int64) error {
 	slices.SortFunc(areas, func(a, b area) int { return cmp.Compare(a.offset, b.offset) })
 	end, before := headerEnd, -1
 	for _, a := range areas {
@@ -72,7 +76,7 @@ func checkAreas(areas []area, headerEnd, dataOffset int64) error {
 			return &DamageError{where, fmt.Sprintf("its area overlaps that of key slot %d", before)}
 		case a.offset < end:
 			return &DamageError{where, "its area overlaps the header"}
-		case a.offset > dataOffset || a.size > dataOffset-a.offset:
+		case a.offset > keysEnd || a.size > keysEnd-a.offset:
 			return &DamageError{where, "its area overlaps the data"}
 		}
 		end, before = a.offset+a.size, a.slot

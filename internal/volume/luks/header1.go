@@ -57,9 +57,9 @@ func versionAt(r io.ReaderAt, size, off int64, magic string) (int, error) {
 	return int(binary.BigEndian.Uint16(b[6:])), nil
 }
 
-func readHeader1(r io.ReaderAt, size int64) (*Header, error) {
-	if size < header1Size {
-		return nil, &DamageError{"header", fmt.Sprintf("the disk ends after %d bytes", size)}
+func readHeader1(r io.ReaderAt, at place) (*Header, error) {
+	if at.header < header1Size {
+		return nil, &DamageError{"header", fmt.Sprintf("the disk ends after %d bytes", at.header)}
 	}
 	raw := make([]byte, header1Size)
 	if err := sector.ReadFull(r, raw, 0); err != nil {
@@ -69,10 +69,10 @@ func readHeader1(r io.ReaderAt, size int64) (*Header, error) {
 	if err := binary.Read(bytes.NewReader(raw), binary.BigEndian, &b); err != nil {
 		return nil, fmt.Errorf("decode the LUKS1 header: %w", err)
 	}
-	return b.header(size)
+	return b.header(at)
 }
 
-func (b *binary1) header(size int64) (*Header, error) {
+func (b *binary1) header(at place) (*Header, error) {
 	name, okName := text(b.CipherName[:])
 	mode, okMode := text(b.CipherMode[:])
 	hash, okHash := text(b.HashSpec[:])
@@ -111,7 +111,7 @@ func (b *binary1) header(size int64) (*Header, error) {
 			return nil, &DamageError{fmt.Sprintf("key slot %d", i), fmt.Sprintf("its state is %#x, neither in use nor free", raw.Active)}
 		}
 	}
-	if err := h.check(size, header1Size); err != nil {
+	if err := h.check(at, header1Size); err != nil {
 		return nil, err
 	}
 	return h, nil

@@ -43,8 +43,8 @@ type copy2 struct {
 }
 
 // readHeader2 takes the newer of the two copies. One copy is enough, the other's damage is kept.
-func readHeader2(r io.ReaderAt, size int64) (*Header, error) {
-	first, errFirst := readCopy2(r, size, 0, magic)
+func readHeader2(r io.ReaderAt, at place) (*Header, error) {
+	first, errFirst := readCopy2(r, at.header, 0, magic)
 	if errFirst != nil && !isDamage(errFirst) {
 		return nil, errFirst
 	}
@@ -54,8 +54,8 @@ func readHeader2(r io.ReaderAt, size int64) (*Header, error) {
 	if first != nil {
 		places = []int64{int64(first.Size)}
 	}
-	for _, at := range places {
-		c, err := readCopy2(r, size, at, magicSecondary)
+	for _, off := range places {
+		c, err := readCopy2(r, at.header, off, magicSecondary)
 		if err != nil && !isDamage(err) {
 			return nil, err
 		}
@@ -67,15 +67,15 @@ func readHeader2(r io.ReaderAt, size int64) (*Header, error) {
 	case first == nil && second == nil:
 		return nil, worse(errFirst, errSecond)
 	case first == nil:
-		h, err := second.header(size)
+		h, err := second.header(at)
 		return h.damaged("the first copy", errFirst), err
 	case second == nil:
-		h, err := first.header(size)
+		h, err := first.header(at)
 		return h.damaged("the second copy", errSecond), err
 	case second.Sequence > first.Sequence:
-		return second.header(size)
+		return second.header(at)
 	}
-	return first.header(size)
+	return first.header(at)
 }
 
 func isDamage(err error) bool {
@@ -177,7 +177,7 @@ func (c *copy2) verify(whole []byte) error {
 	return nil
 }
 
-func (c *copy2) header(size int64) (*Header, error) {
+func (c *copy2) header(at place) (*Header, error) {
 	uuid, okUUID := text(c.UUID[:])
 	label, okLabel := text(c.Label[:])
 	if !okUUID || !okLabel {
@@ -191,7 +191,7 @@ func (c *copy2) header(size int64) (*Header, error) {
 	if err := m.fill(h); err != nil {
 		return nil, err
 	}
-	if err := h.check(size, int64(c.Size)*2); err != nil {
+	if err := h.check(at, int64(c.Size)*2); err != nil {
 		return nil, err
 	}
 	return h, nil

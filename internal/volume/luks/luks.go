@@ -49,6 +49,16 @@ func (e *UnsupportedError) Error() string {
 	return "the LUKS volume can't be read: " + e.Where + ": " + e.What
 }
 
+// ReencryptError is the UnsupportedError of a volume whose encryption is being changed.
+type ReencryptError struct {
+	UnsupportedError
+	// Mode is what is done to it: encrypt, decrypt or reencrypt.
+	Mode string
+}
+
+// Unwrap returns the UnsupportedError.
+func (e *ReencryptError) Unwrap() error { return &e.UnsupportedError }
+
 // Keyslot is one way to the volume key.
 type Keyslot struct {
 	ID         int    `json:"id"`
@@ -100,17 +110,33 @@ type digest struct {
 	value      []byte
 }
 
+// place is what a header is held against: the size of what it is on, and that of what the data are on. They
+// are the same unless the header is detached.
+type place struct {
+	header, data int64
+	detached     bool
+}
+
 // ReadHeader reads the header at the beginning of r, which is size bytes long. The error is ErrNotLUKS, a
 // *DamageError, an *UnsupportedError, or r's own.
 func ReadHeader(r io.ReaderAt, size int64) (*Header, error) {
-	version, err := versionAt(r, size, 0, magic)
+	return readHeader(r, place{header: size, data: size})
+}
+
+// ReadDetachedHeader reads a header that is kept apart from its data, which are dataSize bytes long.
+func ReadDetachedHeader(r io.ReaderAt, size, dataSize int64) (*Header, error) {
+	return readHeader(r, place{header: size, data: dataSize, detached: true})
+}
+
+func readHeader(r io.ReaderAt, at place) (*Header, error) {
+	version, err := versionAt(r, at.header, 0, magic)
 	if err != nil && !errors.Is(err, ErrNotLUKS) {
 		return nil, err
 	}
 	if version == 1 {
-		return readHeader1(r, size)
+		return readHeader1(r, at)
 	}
-	return readHeader2(r, size) // also when there is no magic: LUKS2 has a second copy
+	return readHeader2(r, at) // also when there is no magic: LUKS2 has a second copy
 }
 
 // Volume is an opened volume: its plain bytes. It may be read by several goroutines; Close must not run
@@ -131,7 +157,20 @@ func Open(ctx context.Context, r io.ReaderAt, size int64, key secret.Bytes) (*Vo
 	if err != nil {
 		return nil, err
 	}
-	volumeKey, id, err := h.unlock(ctx, r, key.Reveal())
+	return h.open(ctx, r, r, key)
+}
+
+// OpenDetached is Open for a volume whose header is kept apart from its data.
+func OpenDetached(ctx context.Context, header io.ReaderAt, headerSize int64, data io.ReaderAt, dataSize int64, key secret.Bytes) (*Volume, error) {
+	h, err := ReadDetachedHeader(header, headerSize, dataSize)
+	if err != nil {
+		return nil, err
+	}
+	return h.open(ctx, header, data, key)
+}
+
+func (h *Header) open(ctx context.Context, header, data io.ReaderAt, key secret.Bytes) (*Volume, error) {
+	volumeKey, id, err := h.unlock(ctx, header, key.Reveal())
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +179,7 @@ func Open(ctx context.Context, r io.ReaderAt, size int64, key secret.Bytes) (*Vo
 		clear(volumeKey)
 		return nil, &UnsupportedError{"segment", err.Error()}
 	}
-	return &Volume{r: r, header: h, slot: id, key: secret.New(volumeKey), cipher: c}, nil
+	return &Volume{r: data, header: h, slot: id, key: secret.New(volumeKey), cipher: c}, nil
 }
 
 // unlock returns the volume key and the key slot that gave it.

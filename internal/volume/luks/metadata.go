@@ -25,6 +25,7 @@ type metadata struct {
 
 type keyslot2 struct {
 	Type     string `json:"type"`
+	Mode     string `json:"mode"` // of a re-encryption
 	KeySize  uint32 `json:"key_size"`
 	Priority *int32 `json:"priority"`
 	AF       struct {
@@ -119,7 +120,7 @@ func decodeMetadata(raw []byte) (*metadata, error) {
 func (m *metadata) fill(h *Header) error {
 	for _, requirement := range m.Config.Requirements.Mandatory {
 		if strings.Contains(requirement, "reencrypt") {
-			return &UnsupportedError{"requirements", "the volume is being re-encrypted (" + strconv.Quote(trim(requirement)) + ")"}
+			return &ReencryptError{UnsupportedError{"requirements", "the volume is being re-encrypted (" + strconv.Quote(trim(requirement)) + ")"}, m.mode()}
 		}
 	}
 	if unknown := m.Config.Requirements.Mandatory; len(unknown) > 0 {
@@ -148,6 +149,16 @@ func (m *metadata) fill(h *Header) error {
 		}
 	}
 	return m.fillAreas(h)
+}
+
+// mode is what a re-encryption does, as its own key slot says.
+func (m *metadata) mode() string {
+	for _, k := range m.Keyslots {
+		if k.Type == "reencrypt" && (k.Mode == "encrypt" || k.Mode == "decrypt") {
+			return k.Mode
+		}
+	}
+	return "reencrypt"
 }
 
 // fillSegment takes the one segment that a volume has unless its encryption is being changed.

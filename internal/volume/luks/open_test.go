@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/aes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/crypto/xts"
 	"pgregory.net/rapid"
 
 	"kluis/internal/secret"
@@ -313,5 +315,102 @@ func TestReadAt(t *testing.T) {
 	})
 	if _, err := v.ReadAt(make([]byte, 1), -1); err == nil {
 		t.Error("a negative offset is read")
+	}
+}
+
+// TestDetached opens volumes whose headers are files of their own, as cryptsetup makes them.
+func TestDetached(t *testing.T) {
+	tooltest.Need(t, "cryptsetup")
+	for _, test := range []struct {
+		version, sectorSize int
+		offset              int64 // of the data
+	}{{1, 512, 0}, {2, 512, 0}, {2, 4096, 0}, {2, 512, 1 << 20}} {
+		dir := t.TempDir()
+		header, data := filepath.Join(dir, "header"), filepath.Join(dir, "data")
+		key, content := make([]byte, 64), make([]byte, 256<<10)
+		_, _ = rand.Read(key)
+		_, _ = rand.Read(content)
+		volumeKey := filepath.Join(dir, "key")
+		for path, b := range map[string][]byte{volumeKey: key, data: make([]byte, test.offset+int64(len(content)))} {
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args := []string{"luksFormat", "--type", fmt.Sprintf("luks%d", test.version), "--header", header, "--volume-key-file", volumeKey, "--key-size", "512",
+			"--cipher", "aes-xts-plain64", "--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", "--offset", fmt.Sprint(test.offset / 512)}
+		if test.version == 2 {
+			args = append(args, "--sector-size", fmt.Sprint(test.sectorSize))
+		}
+		if err := cryptsetup(t, passphrase, append(args, data)...); err != nil {
+			t.Fatal(err)
+		}
+		x, err := xts.NewCipher(aes.NewCipher, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		encrypted := append(make([]byte, test.offset), content...)
+		for at := 0; at < len(content); at += test.sectorSize {
+			p := encrypted[int(test.offset)+at:][:test.sectorSize]
+			x.Encrypt(p, p, uint64(at/512))
+		}
+		b, err := os.ReadFile(header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := luks.OpenDetached(context.Background(), bytes.NewReader(b), int64(len(b)), bytes.NewReader(encrypted), int64(len(encrypted)), secret.New([]byte(passphrase)))
+		if err != nil {
+			t.Fatalf("%+v: %v", test, err)
+		}
+		if got, err := io.ReadAll(io.NewSectionReader(v, 0, v.Size())); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("%+v: the content differs, error %v", test, err)
+		}
+		if test.offset == 0 {
+			if _, err := open(t, bytes.NewReader(b), passphrase); err == nil || !strings.Contains(err.Error(), "a detached header") {
+				t.Errorf("%+v: without its data it opens: %v", test, err)
+			}
+		}
+		if _, err := luks.OpenDetached(context.Background(), bytes.NewReader(b), int64(len(b)), bytes.NewReader(nil), 0, secret.New([]byte(passphrase))); err == nil {
+			t.Errorf("%+v: without any data it opens", test)
+		}
+	}
+}
+
+// TestReencryption recognises volumes whose encryption cryptsetup began to change.
+func TestReencryption(t *testing.T) {
+	tooltest.Need(t, "cryptsetup")
+	for mode, args := range map[string][]string{
+		"encrypt":   {"--encrypt", "--type", "luks2", "--reduce-device-size", "32M"},
+		"decrypt":   {"--decrypt", "--header", "detached", "--force-offline-reencrypt"},
+		"reencrypt": nil,
+	} {
+		t.Run(mode, func(t *testing.T) {
+			image := filepath.Join(t.TempDir(), "image")
+			if err := os.WriteFile(image, make([]byte, 40<<20), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			header := image
+			cheap := []string{"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"}
+			if mode != "encrypt" {
+				if err := cryptsetup(t, passphrase, append(cheap, "luksFormat", "--type", "luks2", image)...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if mode == "decrypt" {
+				header = filepath.Join(filepath.Dir(image), "detached")
+				args[2] = header
+				cheap = nil
+			}
+			if err := cryptsetup(t, passphrase, append(append([]string{"reencrypt", "--init-only"}, args...), append(cheap, image)...)...); err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(header)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var reencrypt *luks.ReencryptError
+			if _, err := open(t, bytes.NewReader(b), passphrase); !errors.As(err, &reencrypt) || reencrypt.Mode != mode {
+				t.Errorf("the error is %v, the mode %+v", err, reencrypt)
+			}
+		})
 	}
 }
