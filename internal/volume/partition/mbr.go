@@ -40,8 +40,8 @@ func extended(kind byte) bool { return kind == 0x05 || kind == 0x0F || kind == 0
 
 // readMBR takes the sector for a table only when every entry can be one: boot sectors of file systems
 // have the same signature.
-func readMBR(r io.ReaderAt, size int64, sector []byte) (Table, error) {
-	t := Table{Scheme: MBR, SectorSize: 512}
+func readMBR(r io.ReaderAt, size int64, sector []byte, sectorSize int) (Table, error) {
+	t := Table{Scheme: MBR, SectorSize: sectorSize}
 	used := 0
 	for i, e := range entries(sector) {
 		if e.boot != 0 && e.boot != 0x80 {
@@ -86,7 +86,7 @@ func (t *Table) readLogical(r io.ReaderAt, size int64, in Partition) error {
 		}
 		e := entries(sector)
 		if e[0].kind != 0 {
-			p, ok := within(uint64(at)/512+uint64(e[0].start), uint64(e[0].sectors), t.SectorSize, size)
+			p, ok := within(uint64(at)/uint64(t.SectorSize)+uint64(e[0].start), uint64(e[0].sectors), t.SectorSize, size)
 			if ok {
 				p.Number, p.Type = number, fmt.Sprintf("%02x", e[0].kind)
 				t.Partitions = append(t.Partitions, p)
@@ -98,7 +98,7 @@ func (t *Table) readLogical(r io.ReaderAt, size int64, in Partition) error {
 		if e[1].kind == 0 || e[1].sectors == 0 {
 			return nil
 		}
-		at = in.Offset + int64(e[1].start)*512
+		at = in.Offset + int64(e[1].start)*int64(t.SectorSize)
 	}
 	t.Damage = append(t.Damage, fmt.Sprintf("the chain of logical partitions has more than %d links", maxLogical))
 	return nil

@@ -45,19 +45,41 @@ type Partition struct {
 // sectorSizes are tried in this order.
 var sectorSizes = []int{512, 4096}
 
-// Read reads the table of the disk r of size bytes. The error is ErrNoTable, a *DamageError, or r's own.
+// Read reads the table of the disk r of size bytes. The error is ErrNoTable, a *DamageError, or r's own. A
+// GPT tells the size of sectors; an MBR is read as one with sectors of 512 bytes.
 func Read(r io.ReaderAt, size int64) (Table, error) {
-	first, err := readAt(r, size, 0, 512)
+	first, err := firstSector(r, size)
 	if err != nil {
 		return Table{}, err
-	}
-	if first == nil || first[510] != 0x55 || first[511] != 0xAA {
-		return Table{}, ErrNoTable
 	}
 	if protective(first) {
 		return readGPT(r, size)
 	}
-	return readMBR(r, size, first)
+	return readMBR(r, size, first, 512)
+}
+
+// ReadMBR reads an MBR that counts in sectors of another size: whoever knows what a partition should hold can
+// tell which it is, the table can't.
+func ReadMBR(r io.ReaderAt, size int64, sectorSize int) (Table, error) {
+	first, err := firstSector(r, size)
+	if err != nil {
+		return Table{}, err
+	}
+	if protective(first) {
+		return Table{}, ErrNoTable
+	}
+	return readMBR(r, size, first, sectorSize)
+}
+
+func firstSector(r io.ReaderAt, size int64) ([]byte, error) {
+	first, err := readAt(r, size, 0, 512)
+	if err != nil {
+		return nil, err
+	}
+	if first == nil || first[510] != 0x55 || first[511] != 0xAA {
+		return nil, ErrNoTable
+	}
+	return first, nil
 }
 
 // within makes a partition of numbers from outside, if it is one and lies on the disk.

@@ -137,6 +137,43 @@ func TestCircle(t *testing.T) {
 	}
 }
 
+// TestHybrid reads a GPT whose MBR lists its partitions too, for old firmware.
+func TestHybrid(t *testing.T) {
+	b := load(t, "gpt")
+	le := binary.LittleEndian
+	copy(b[446+16:446+32], b[446:446+16]) // the protective entry comes second
+	clear(b[446 : 446+16])
+	b[446+4] = 0x83
+	le.PutUint32(b[446+8:], 40)
+	le.PutUint32(b[446+12:], 100)
+	got, err := partition.Read(bytes.NewReader(b), int64(len(b)))
+	if diff := cmp.Diff(made["gpt"], got); diff != "" || err != nil {
+		t.Errorf("%v %s", err, diff)
+	}
+	if got, err := partition.ReadMBR(bytes.NewReader(b), int64(len(b)), 4096); !errors.Is(err, partition.ErrNoTable) {
+		t.Errorf("as an MBR: %+v, %v", got, err)
+	}
+}
+
+// TestLargeSectors reads an MBR, with a logical partition, that counts in sectors of 4096 bytes.
+func TestLargeSectors(t *testing.T) {
+	small := load(t, "mbr")
+	b := make([]byte, 8*len(small))
+	copy(b, small[:512])
+	copy(b[256*4096:], small[256*512:257*512])
+	copy(b[599*4096:], small[599*512:600*512])
+	got, err := partition.ReadMBR(bytes.NewReader(b), int64(len(b)), 4096)
+	want := made["mbr"]
+	want.SectorSize, want.Partitions = 4096, nil
+	for _, p := range made["mbr"].Partitions {
+		p.Offset, p.Size = 8*p.Offset, 8*p.Size
+		want.Partitions = append(want.Partitions, p)
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v %s", err, diff)
+	}
+}
+
 func TestNoTable(t *testing.T) {
 	signed := make([]byte, 4096)
 	signed[510], signed[511] = 0x55, 0xAA
