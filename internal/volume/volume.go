@@ -3,16 +3,17 @@
 //
 // A *disk* is a range of bytes that a virtual machine sees as a device. A *volume* is a range of a disk
 // that holds one thing: the whole disk, or a partition. Damage is a finding and not an error: Inspect
-// fails only when the disk can't be read. The rooms below do one thing each: partition tables, LUKS,
-// file systems.
+// fails only when the disk can't be read. Open gives the plain bytes of a volume that Inspect found to be
+// encrypted. The rooms below do one thing each: partition tables, LUKS, BitLocker, file systems.
 package volume
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
-	"kluis/internal/volume/filesystem"
+	"kluis/internal/volume/bitlocker"
 	"kluis/internal/volume/luks"
 	"kluis/internal/volume/partition"
 )
@@ -21,9 +22,16 @@ import (
 const (
 	LUKS1     = "luks1"
 	LUKS2     = "luks2"
-	LUKS      = "luks" // so damaged that the version isn't known
+	LUKS      = "luks" // so damaged or so new that nothing more is known
 	BitLocker = "bitlocker"
 	Unknown   = "unknown"
+)
+
+// What is done to a volume whose encryption is being changed.
+const (
+	Encrypting   = "encrypting"
+	Decrypting   = "decrypting"
+	Reencrypting = "reencrypting" // from one key to another
 )
 
 // SchemeNone is a disk without a partition table.
@@ -49,13 +57,29 @@ type Volume struct {
 	UUID      string `json:"uuid,omitempty"`
 	Label     string `json:"label,omitempty"`
 	// The rest is of encrypted volumes.
-	Cipher     string         `json:"cipher,omitempty"`
-	KeyBits    int            `json:"keyBits,omitempty"`
-	SectorSize int            `json:"sectorSize,omitempty"`
-	KeySlots   []luks.Keyslot `json:"keySlots,omitempty"`
+	Cipher     string                `json:"cipher,omitempty"`
+	KeyBits    int                   `json:"keyBits,omitempty"`
+	SectorSize int                   `json:"sectorSize,omitempty"`
+	KeySlots   []luks.Keyslot        `json:"keySlots,omitempty"`   // of LUKS
+	Protectors []bitlocker.Protector `json:"protectors,omitempty"` // of BitLocker
+	// Unprotected says that the key lies in clear on the volume: BitLocker's protection is suspended.
+	Unprotected bool `json:"unprotected,omitempty"`
+	// Conversion says that the encryption is being changed, and Converted how many bytes are encrypted so
+	// far, where that is known. Such a volume isn't opened.
+	Conversion string `json:"conversion,omitempty"`
+	Converted  int64  `json:"converted,omitempty"`
+	// Header is where the volume's header is when it isn't at the beginning of the volume.
+	Header *Header `json:"header,omitempty"`
 	// Damage names what is wrong with the header or the superblock, Unsupported what can't be read.
 	Damage      []string `json:"damage,omitempty"`
 	Unsupported string   `json:"unsupported,omitempty"`
+}
+
+// Header is the place of a detached header.
+type Header struct {
+	Partition int   `json:"partition"`
+	Offset    int64 `json:"offset"` // on the disk
+	Size      int64 `json:"size"`   // what there is at most, up to the partition's end
 }
 
 // Encrypted tells whether anything on the disk is encrypted.
@@ -68,7 +92,8 @@ func (d Disk) Encrypted() bool {
 	return false
 }
 
-// Inspect looks at the disk r of size bytes. It reads kilobytes.
+// Inspect looks at the disk r of size bytes. It reads kilobytes, or some MiB when it looks for the header of
+// a partition that holds noise.
 func Inspect(r io.ReaderAt, size int64) (Disk, error) {
 	d := Disk{Scheme: SchemeNone, Size: size}
 	table, err := readTable(r, size)
@@ -88,14 +113,48 @@ func Inspect(r io.ReaderAt, size int64) (Disk, error) {
 		return Disk{}, fmt.Errorf("inspect a disk: %w", err)
 	}
 	d.Scheme, d.Damage = table.Scheme, table.Damage
+	if d.Volumes, err = lookAll(r, table); err != nil {
+		return Disk{}, err
+	}
+	if err := d.countLarge(r); err != nil {
+		return Disk{}, err
+	}
+	if err := findDetached(r, d.Volumes); err != nil {
+		return Disk{}, fmt.Errorf("look for a detached header: %w", err)
+	}
+	return d, nil
+}
+
+func lookAll(r io.ReaderAt, table partition.Table) (all []Volume, err error) {
 	for _, p := range table.Partitions {
 		v, err := look(r, Volume{Partition: p.Number, Name: p.Name, Offset: p.Offset, Size: p.Size})
 		if err != nil {
-			return Disk{}, fmt.Errorf("inspect partition %d: %w", p.Number, err)
+			return nil, fmt.Errorf("inspect partition %d: %w", p.Number, err)
 		}
-		d.Volumes = append(d.Volumes, v)
+		all = append(all, v)
 	}
-	return d, nil
+	return all, nil
+}
+
+// countLarge takes an MBR for one that counts in sectors of 4096 bytes when there is something known on the
+// disk that way, and nothing otherwise.
+func (d *Disk) countLarge(r io.ReaderAt) error {
+	known := func(v Volume) bool { return v.Kind != Unknown }
+	if d.Scheme != partition.MBR || slices.ContainsFunc(d.Volumes, known) {
+		return nil
+	}
+	table, err := partition.ReadMBR(r, d.Size, 4096)
+	if errors.Is(err, partition.ErrNoTable) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("inspect a disk: %w", err)
+	}
+	volumes, err := lookAll(r, table)
+	if err == nil && slices.ContainsFunc(volumes, known) {
+		d.Volumes, d.Damage = volumes, table.Damage
+	}
+	return err
 }
 
 // readTable returns ErrNoTable also when the first sector looks like a table and is something else's. A
@@ -114,78 +173,4 @@ func readTable(r io.ReaderAt, size int64) (partition.Table, error) {
 		return partition.Table{}, partition.ErrNoTable
 	}
 	return table, nil
-}
-
-// look fills in what the volume holds.
-func look(disk io.ReaderAt, v Volume) (Volume, error) {
-	r := io.NewSectionReader(disk, v.Offset, v.Size)
-	v.Kind = Unknown
-	if locked, err := isBitLocker(r); err != nil {
-		return v, err
-	} else if locked {
-		v.Kind, v.Encrypted, v.Unsupported = BitLocker, true, "BitLocker, not yet provable"
-		return v, nil
-	}
-	found := lookLUKS(r, &v)
-	if found != nil && !errors.Is(found, luks.ErrNotLUKS) {
-		return v, found
-	}
-	if v.Encrypted && len(v.Damage) == 0 {
-		return v, nil
-	}
-	fs, err := filesystem.Recognise(r, v.Size)
-	var damage *filesystem.DamageError
-	switch {
-	case err == nil:
-		// A sound file system says more than the remains of a LUKS header that it was made over.
-		return Volume{Partition: v.Partition, Name: v.Name, Offset: v.Offset, Size: v.Size, Kind: fs.Type, UUID: fs.UUID, Label: fs.Label}, nil
-	case v.Encrypted || errors.Is(err, filesystem.ErrNotRecognised):
-		return v, nil
-	case errors.As(err, &damage):
-		v.Kind, v.Damage = damage.Type, []string{damage.Error()}
-		return v, nil
-	}
-	return v, err
-}
-
-// lookLUKS fills v from a LUKS header, sound or not; the error is ErrNotLUKS or the reader's.
-func lookLUKS(r *io.SectionReader, v *Volume) error {
-	h, err := luks.ReadHeader(r, v.Size)
-	var damage *luks.DamageError
-	var unsupported *luks.UnsupportedError
-	switch {
-	case errors.As(err, &damage):
-		v.Kind, v.Encrypted, v.Damage = LUKS, true, []string{damage.Error()}
-		return nil
-	case errors.As(err, &unsupported):
-		v.Kind, v.Encrypted, v.Unsupported = LUKS, true, unsupported.Error()
-		return nil
-	case err != nil:
-		return err
-	}
-	v.Kind = map[int]string{1: LUKS1, 2: LUKS2}[h.Version]
-	v.Encrypted, v.UUID, v.Label, v.Damage = true, h.UUID, h.Label, h.Damage
-	v.Cipher, v.KeyBits, v.SectorSize, v.KeySlots = h.Cipher, h.KeyBits, h.SectorSize, h.Keyslots
-	return nil
-}
-
-// Signatures at the third byte of a BitLocker volume's boot sector, and To Go's identifier, which is a
-// GUID further on: To Go looks like FAT to a machine that doesn't know it.
-const (
-	bitLockerSignature = "-FVE-FS-"
-	toGoSignature      = "MSWIN4.1"
-	toGoIdentifier     = "\x3b\xd6\x67\x49\x29\x2e\xd8\x4a\x83\x99\xf6\xa3\x39\xe3\xd0\x01"
-)
-
-func isBitLocker(r *io.SectionReader) (bool, error) {
-	const toGoOffset = 424
-	if r.Size() < 512 {
-		return false, nil
-	}
-	b := make([]byte, 512)
-	if _, err := io.ReadFull(io.NewSectionReader(r, 0, 512), b); err != nil {
-		return false, fmt.Errorf("read the first sector: %w", err)
-	}
-	signature := string(b[3:11])
-	return signature == bitLockerSignature || signature == toGoSignature && string(b[toGoOffset:toGoOffset+16]) == toGoIdentifier, nil
 }

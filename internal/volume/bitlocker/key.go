@@ -31,7 +31,7 @@ func (k Key) Wipe() { k.secret.Wipe() }
 // Guess makes a Key of what a person or a key vault has: the bytes of a .BEK file, a recovery password, or
 // else a password. A password that looks like a recovery password is taken for one.
 func Guess(b secret.Bytes) (Key, error) {
-	if looksExternal(b.Reveal()) {
+	if marked(b.Reveal()) {
 		return ExternalKey(b)
 	}
 	if k, err := RecoveryPassword(b); err == nil {
@@ -49,16 +49,20 @@ const (
 	maxBEK    = 4096
 )
 
-func looksExternal(b []byte) bool {
+// marked tells whether b begins as a .BEK file does, whole or not.
+func marked(b []byte) bool {
 	le := binary.LittleEndian
-	return len(b) > bekHeader && len(b) <= maxBEK && le.Uint32(b) == uint32(len(b)) && le.Uint32(b[4:]) == 1 && le.Uint32(b[8:]) == bekHeader
+	return len(b) >= 12 && le.Uint32(b[4:]) == 1 && le.Uint32(b[8:]) == bekHeader
 }
 
 // ExternalKey reads a .BEK file.
 func ExternalKey(bek secret.Bytes) (Key, error) {
 	b := bek.Reveal()
-	if !looksExternal(b) {
-		return Key{}, errors.New("it is not a .BEK file: its header doesn't fit its length")
+	if !marked(b) {
+		return Key{}, errors.New("it is not a .BEK file")
+	}
+	if len(b) <= bekHeader || len(b) > maxBEK || binary.LittleEndian.Uint32(b) != uint32(len(b)) {
+		return Key{}, fmt.Errorf("the .BEK file is damaged: it says that it has %d bytes, and has %d", binary.LittleEndian.Uint32(b), len(b))
 	}
 	entries, err := decodeEntries(b[bekHeader:])
 	if err != nil {
