@@ -8,19 +8,21 @@ import (
 	"slices"
 	"strings"
 
-	"kluis/internal/secret"
 	"kluis/internal/volume"
 	"kluis/internal/volume/filesystem"
-	"kluis/internal/volume/luks"
 )
 
 // What to do about a verdict, for the person who reads it.
 const (
 	adviceBackUpAgain = "Run the backup again. If the proof fails again, look at the disk on the VM's host."
 	adviceWrongKey    = "Check that the VM's encryption settings name the secret of this VM and the version that its disks were encrypted with, then run the backup again."
+	adviceNoBEK       = "Check that the VM's encryption settings name the secret and the key that belong together, in versions that the key vault still holds, then run the backup again."
 	adviceNoKey       = "Set the VM's encryption settings to the secret and the key that open this disk, then run the backup again."
 	adviceNoEncrypt   = "Check that encryption of the disk was finished in the guest. If the disk is meant to be plain, remove it from the VM's encryption settings."
 	adviceHeader      = "Look at the header in the guest with 'cryptsetup luksDump', mend it with 'cryptsetup repair' or from a header backup, and run the backup again. Keep the recovery points before this one."
+	adviceMetadata    = "Look at the volume in the guest with 'manage-bde -status' and, if the disk is broken, save its files with 'repair-bde'; then run the backup again. Keep the recovery points before this one."
+	adviceConversion  = "Wait until the guest has finished, then run the backup again. The keys of a volume that is being converted can't be proved, and its recovery point may not open."
+	adviceUnprotected = "Resume BitLocker's protection in the guest with 'manage-bde -protectors -enable', and set the VM's encryption settings to the secret and the key that open this disk; then run the backup again."
 	adviceUnsupported = "This volume can't be proved. Test a restore of it by hand."
 	adviceContent     = "Check the file system in the guest, then run the backup again. Keep the recovery points before this one."
 )
@@ -51,12 +53,16 @@ func (v *DiskVerdict) prove(ctx context.Context, r io.ReaderAt, d Disk) *finding
 		return &finding{strings.Join(disk.Damage, "; "), adviceBackUpAgain}
 	}
 	var systems []string
+	state := NotEncrypted
 	for _, one := range disk.Volumes {
 		if !one.Encrypted {
 			continue
 		}
+		if !opensByItself(one, d) {
+			state = Proved
+		}
 		v.Encryption, v.UUID = encryption(one), one.UUID
-		system, f := proveVolume(ctx, r, one, d.BEK)
+		system, f := proveVolume(ctx, r, one, d)
 		if f != nil {
 			if one.Partition > 0 {
 				f.reason = fmt.Sprintf("partition %d: %s", one.Partition, f.reason)
@@ -65,8 +71,14 @@ func (v *DiskVerdict) prove(ctx context.Context, r io.ReaderAt, d Disk) *finding
 		}
 		systems = append(systems, system)
 	}
-	v.State, v.FileSystem = Proved, strings.Join(systems, ", ")
+	v.State, v.FileSystem = state, strings.Join(systems, ", ")
 	return nil
+}
+
+// opensByItself tells whether a volume is one that nobody meant to protect: Windows encrypts new disks and
+// leaves the key in clear until somebody turns protection on.
+func opensByItself(v volume.Volume, d Disk) bool {
+	return v.Unprotected && !d.ExpectEncrypted && d.BEK.Len() == 0 && d.NoBEK == nil
 }
 
 // plain judges a disk on which nothing is encrypted.
@@ -93,50 +105,91 @@ func (v *DiskVerdict) plain(disk volume.Disk, expectEncrypted bool) *finding {
 }
 
 func encryption(v volume.Volume) string {
-	return strings.TrimSpace(strings.NewReplacer("luks", "LUKS", volume.BitLocker, "BitLocker").Replace(v.Kind) + " " + v.Cipher)
+	name := strings.NewReplacer("luks", "LUKS", volume.BitLocker, "BitLocker").Replace(v.Kind) + " " + v.Cipher
+	if v.Unprotected {
+		name += ", not protected"
+	}
+	return strings.TrimSpace(name)
 }
 
 // proveVolume opens an encrypted volume and returns the file system inside.
-func proveVolume(ctx context.Context, r io.ReaderAt, v volume.Volume, bek secret.Bytes) (string, *finding) {
-	switch {
-	case v.Unsupported != "":
+func proveVolume(ctx context.Context, r io.ReaderAt, v volume.Volume, d Disk) (string, *finding) {
+	if v.Unsupported != "" {
 		return "", &finding{v.Unsupported, adviceUnsupported}
-	case bek.Len() == 0 && len(v.Damage) == 0:
-		return "", &finding{"the disk is encrypted, and the recovery point has no key for it", adviceNoKey}
-	case bek.Len() == 0:
-		return "", &finding{strings.Join(v.Damage, "; "), adviceHeader}
 	}
-	opened, err := luks.Open(ctx, io.NewSectionReader(r, v.Offset, v.Size), v.Size, bek)
+	if v.Conversion != "" {
+		return "", &finding{conversion(v), adviceConversion}
+	}
+	if f := noKey(v, d); f != nil {
+		return "", f
+	}
+	opened, _, err := volume.Open(ctx, r, v, d.BEK)
 	if err != nil {
 		return "", openFinding(err, v)
 	}
 	defer func() { _ = opened.Close() }() // wipes the key; there is nothing to write back
 	if len(v.Damage) > 0 {
-		return "", &finding{strings.Join(v.Damage, "; ") + "; the key opens the volume by the other copy", adviceHeader}
+		return "", &finding{strings.Join(v.Damage, "; ") + "; the key opens the volume by the other copy", adviceDamage(v)}
 	}
 	return content(opened)
 }
 
-func openFinding(err error, v volume.Volume) *finding {
-	var damage *luks.DamageError
-	var unsupported *luks.UnsupportedError
+// noKey is what there is to say when a key is needed and the recovery point has none.
+func noKey(v volume.Volume, d Disk) *finding {
 	switch {
-	case errors.Is(err, luks.ErrWrongKey):
-		reason := fmt.Sprintf("the key in the recovery point opens none of the %d key slots", len(v.KeySlots))
-		if len(v.KeySlots) == 1 {
-			reason = "the key in the recovery point opens none of the key slots (one is in use)"
-		}
-		return &finding{strings.Join(append(slices.Clone(v.Damage), reason), "; "), adviceWrongKey}
-	case errors.As(err, &damage):
-		return &finding{damage.Error(), adviceHeader}
-	case errors.As(err, &unsupported):
-		return &finding{unsupported.Error(), adviceUnsupported}
+	case d.BEK.Len() > 0 || opensByItself(v, d):
+		return nil
+	case d.NoBEK != nil:
+		return &finding{"the BEK can't be had from the recovery point: " + d.NoBEK.Error(), adviceNoBEK}
+	case len(v.Damage) > 0:
+		return &finding{strings.Join(v.Damage, "; "), adviceDamage(v)}
+	case v.Unprotected:
+		return &finding{"the disk is encrypted and not protected: BitLocker keeps its key in clear on the disk, and the recovery point has none", adviceUnprotected}
+	}
+	return &finding{"the disk is encrypted, and the recovery point has no key for it", adviceNoKey}
+}
+
+// conversion says how far the guest has come.
+func conversion(v volume.Volume) string {
+	what := map[string]string{volume.Encrypting: "encrypting", volume.Decrypting: "decrypting", volume.Reencrypting: "re-encrypting"}[v.Conversion]
+	reason := "the guest is " + what + " the volume"
+	if v.Converted > 0 {
+		reason += fmt.Sprintf(": %d of %d bytes are encrypted", v.Converted, v.Size)
+	}
+	return reason
+}
+
+func adviceDamage(v volume.Volume) string {
+	if v.Kind == volume.BitLocker {
+		return adviceMetadata
+	}
+	return adviceHeader
+}
+
+func openFinding(err error, v volume.Volume) *finding {
+	switch {
+	case errors.Is(err, volume.ErrWrongKey):
+		return &finding{strings.Join(append(slices.Clone(v.Damage), wrongKey(err, v)), "; "), adviceWrongKey}
+	case errors.Is(err, volume.ErrDamaged):
+		return &finding{err.Error(), adviceDamage(v)}
+	case errors.Is(err, volume.ErrUnsupported):
+		return &finding{err.Error(), adviceUnsupported}
 	}
 	return &finding{"the disk can't be read: " + err.Error(), adviceBackUpAgain}
 }
 
+func wrongKey(err error, v volume.Volume) string {
+	switch {
+	case v.Kind == volume.BitLocker:
+		return "the key in the recovery point doesn't open the volume: " + err.Error()
+	case len(v.KeySlots) == 1:
+		return "the key in the recovery point opens none of the key slots (one is in use)"
+	}
+	return fmt.Sprintf("the key in the recovery point opens none of the %d key slots", len(v.KeySlots))
+}
+
 // content recognises what is inside an opened volume: a file system, or partitions that hold one.
-func content(opened *luks.Volume) (string, *finding) {
+func content(opened volume.Opened) (string, *finding) {
 	fs, err := filesystem.Recognise(opened, opened.Size())
 	if err == nil {
 		return fs.Type, nil

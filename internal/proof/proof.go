@@ -2,9 +2,9 @@
 // recovery point.
 //
 // A disk is *proved* when everything encrypted on it has a sound header, the key opens it, the digest of
-// the volume key agrees, and the decrypted sectors hold a file system, LVM or swap. Nothing less is called
-// proved. A verdict is data: a disk that fails is a finding, and so is a disk that can't be read. The only
-// error is a cancellation.
+// the volume key agrees (BitLocker's keys carry tags of their own), and the decrypted sectors hold a file
+// system, LVM or swap. Nothing less is called proved. A verdict is data: a disk that fails is a finding, and
+// so is a disk that can't be read. The only error is a cancellation.
 //
 // A proof reads kilobytes to a few MiB of a disk, whatever its size, and counts them. It wipes what it
 // derives; the BEKs belong to the caller, who wipes them.
@@ -39,8 +39,11 @@ type Disk struct {
 	Size int64
 	// ExpectEncrypted is what the VM's encryption settings say of the disk.
 	ExpectEncrypted bool
-	// BEK is the unwrapped secret, the exact bytes of the passphrase. Empty: the recovery point has none.
+	// BEK is the unwrapped secret: the exact bytes of the passphrase, or of the .BEK file. Empty: the recovery
+	// point has none.
 	BEK secret.Bytes
+	// NoBEK is why the recovery point's secret and key don't give a BEK, if they should have.
+	NoBEK error
 }
 
 // Verdict is what a recovery point is worth. It is proved when a disk is proved and none failed.
