@@ -18,12 +18,13 @@ import (
 
 	"kluis/internal/cli"
 	storecommands "kluis/internal/cli/store"
+	volumecommands "kluis/internal/cli/volume"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := cli.New(serveCommand(), storecommands.Command(storecommands.Options{Now: time.Now}))
+	root := cli.New(serveCommand(), storecommands.Command(storecommands.Options{Now: time.Now}), volumecommands.Command())
 	os.Exit(cli.Execute(ctx, root, os.Args[1:]))
 }
 
