@@ -50,23 +50,19 @@ func (s *Service) Unwrapped(ctx context.Context, keyBlob, secretBlob []byte, sec
 	if !ok {
 		return secret.Bytes{}, fmt.Errorf("%w: %s of %s", ErrSecretVersionMissing, clip(secretVersion), bek.Name)
 	}
-	tags := sv.Document.Tags
-	if !strings.EqualFold(sv.Document.ContentType, ContentWrappedBEK) || tags[TagKeyURL] == "" {
-		return secret.Bytes{}, fmt.Errorf("%w: %s has the content type %q", ErrNotWrapped, bek.Name, clip(sv.Document.ContentType))
+	about, err := ReadBEK(sv.Document.ContentType, sv.Document.Tags)
+	if err == nil && !about.Wrapped {
+		err = fmt.Errorf("%w: it has the content type %q", ErrNotWrapped, clip(sv.Document.ContentType))
 	}
-	id, err := ParseKeyID(tags[TagKeyURL])
 	if err != nil {
-		return secret.Bytes{}, fmt.Errorf("%w: tag %s: %w", ErrKeyVersionMissing, TagKeyURL, err)
+		return secret.Bytes{}, fmt.Errorf("secret %s: %w", bek.Name, err)
 	}
+	id := about.Key
 	kv, ok := kek.version(id.Version)
 	if id.Version == "" || !ok || !strings.EqualFold(id.Name, kek.Name) {
 		return secret.Bytes{}, fmt.Errorf("%w: the tag names %s/%s, the backup is of %s", ErrKeyVersionMissing, id.Name, id.Version, kek.Name)
 	}
-	algorithm := tags[TagAlgorithm]
-	if algorithm == "" {
-		algorithm = RSAOAEP
-	}
-	return unwrapBEK(kv, algorithm, sv)
+	return unwrapBEK(kv, about.Algorithm, sv)
 }
 
 // unwrapBEK knows the algorithms of WrapKey; another one, a key that isn't RSA or a value that isn't base64 is the same
