@@ -2,6 +2,7 @@ package proof_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"kluis/internal/proof"
 	"kluis/internal/secret"
@@ -194,4 +197,21 @@ func TestNotProtected(t *testing.T) {
 	if v := prove(t, nobody); v.State != proof.Failed {
 		t.Errorf("with a broken file system: %+v", v)
 	}
+}
+
+// TestBitLockerSabotageAtRandom flips a bit anywhere in the metadata that are in use.
+func TestBitLockerSabotageAtRandom(t *testing.T) {
+	image, bek := bitLocker(t, ntfs(t), volumetest.BitLockerOptions{})
+	const copies, size = 8 << 20, 64 << 10
+	used := int(binary.LittleEndian.Uint16(image[copies+8:])) << 4
+	rapid.Check(t, func(t *rapid.T) {
+		at := copies + rapid.IntRange(0, 2).Draw(t, "copy")*size + rapid.IntRange(0, used-1).Draw(t, "at")
+		bit := rapid.IntRange(0, 7).Draw(t, "bit")
+		image[at] ^= 1 << bit
+		defer func() { image[at] ^= 1 << bit }()
+		v, err := proof.Prove(context.Background(), []proof.Disk{windowsDisk(image, bek)}, now)
+		if err != nil || v.State != proof.Failed || v.Reason == "" || v.Advice == "" {
+			t.Fatalf("the verdict is %+v, error %v", v, err)
+		}
+	})
 }

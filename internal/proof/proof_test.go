@@ -119,6 +119,13 @@ func TestSabotage(t *testing.T) {
 		{"key with a newline", "", func(_ string, d *proof.Disk, _ []byte) { d.BEK = secret.New([]byte(passphrase + "\n")) }, "opens none of the key slots"},
 		{"no key", "", func(_ string, d *proof.Disk, _ []byte) { d.BEK = secret.Bytes{} }, "no key for it"},
 		{"no key, and none expected", "", func(_ string, d *proof.Disk, _ []byte) { d.BEK, d.ExpectEncrypted = secret.Bytes{}, false }, "no key for it"},
+		{"no key, since its version is gone", "", func(_ string, d *proof.Disk, _ []byte) {
+			d.BEK, d.NoBEK = secret.Bytes{}, errors.New("the backup of the key doesn't hold the version that wraps the secret")
+		}, "the BEK can't be had from the recovery point: the backup of the key doesn't hold"},
+		{"a .BEK file", "", func(_ string, d *proof.Disk, _ []byte) {
+			_, bek := bitLocker(t, make([]byte, 64<<10), volumetest.BitLockerOptions{})
+			d.BEK = secret.New(bek)
+		}, "opens none of the key slots"},
 		{"swapped disk", "", func(_ string, d *proof.Disk, _ []byte) {
 			d.ReaderAt, d.Size = bytes.NewReader(other), int64(len(other))
 		}, "opens none of the key slots"},

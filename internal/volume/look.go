@@ -2,7 +2,6 @@ package volume
 
 import (
 	"errors"
-	"fmt"
 	"io"
 
 	"kluis/internal/volume/bitlocker"
@@ -88,89 +87,4 @@ func (v *Volume) fillLUKS(h *luks.Header, err error) error {
 	v.Encrypted, v.UUID, v.Label, v.Damage = true, h.UUID, h.Label, h.Damage
 	v.Cipher, v.KeyBits, v.SectorSize, v.KeySlots = h.Cipher, h.KeyBits, h.SectorSize, h.Keyslots
 	return nil
-}
-
-// maxScanned bounds the file systems that are scanned for a detached header: Azure Disk Encryption keeps the
-// header of a Linux OS disk as a file on the boot partition.
-const maxScanned = 2 << 30
-
-// fileUnit is where files begin: mke2fs gives file systems below 512 MiB blocks of 1 KiB.
-func fileUnit(size int64) int64 {
-	if size < 512<<20 {
-		return 1 << 10
-	}
-	return 4 << 10
-}
-
-// findDetached looks for the header of a partition that holds nothing known but noise, on the partitions
-// that hold a file system. A header in a file of several pieces isn't read whole: then no key opens it.
-func findDetached(disk io.ReaderAt, volumes []Volume) error {
-	for i := range volumes {
-		v := &volumes[i]
-		if v.Kind != Unknown || v.Partition == 0 {
-			continue
-		}
-		if random, err := noise(disk, *v); err != nil || !random {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		for _, boot := range volumes {
-			if boot.Kind == Unknown || boot.Encrypted || boot.Size > maxScanned {
-				continue
-			}
-			if err := v.scan(disk, boot); err != nil || v.Encrypted {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// scan looks for v's header on another partition.
-func (v *Volume) scan(disk io.ReaderAt, boot Volume) error {
-	const magicSize = 6
-	magic := make([]byte, magicSize)
-	unit := fileUnit(boot.Size)
-	for off := boot.Offset; off < boot.Offset+boot.Size-unit; off += unit {
-		if _, err := disk.ReadAt(magic, off); err != nil {
-			return fmt.Errorf("read at %d: %w", off, err)
-		}
-		if string(magic) != "LUKS\xba\xbe" {
-			continue
-		}
-		place := Header{Partition: boot.Partition, Offset: off, Size: boot.Offset + boot.Size - off}
-		h, err := luks.ReadDetachedHeader(io.NewSectionReader(disk, place.Offset, place.Size), place.Size, v.Size)
-		if err != nil {
-			continue // remains of a header, or one of another volume
-		}
-		if err := v.fillLUKS(h, nil); err != nil {
-			return err
-		}
-		v.Header = &place
-		return nil
-	}
-	return nil
-}
-
-// noise tells whether a volume begins with what only encryption leaves: all bytes are there, none often.
-func noise(disk io.ReaderAt, v Volume) (bool, error) {
-	const sample, distinct, often = 4096, 250, 64
-	if v.Size < sample {
-		return false, nil
-	}
-	b := make([]byte, sample)
-	if _, err := io.ReadFull(io.NewSectionReader(disk, v.Offset, sample), b); err != nil {
-		return false, fmt.Errorf("read partition %d: %w", v.Partition, err)
-	}
-	var counts [256]int
-	different, most := 0, 0
-	for _, c := range b {
-		if counts[c]++; counts[c] == 1 {
-			different++
-		}
-		most = max(most, counts[c])
-	}
-	return different >= distinct && most <= often, nil
 }

@@ -204,6 +204,10 @@ func TestDetachedHeader(t *testing.T) {
 		if _, _, err := openOne(disk, d.Volumes[1], "kez"); !errors.Is(err, volume.ErrWrongKey) {
 			t.Errorf("LUKS%d with another key: %v", version, err)
 		}
+		// A header has one volume: the largest.
+		if d := inspect(t, mbr(bootFS, encrypted[:1<<20], encrypted)); d.Volumes[1].Encrypted || !d.Volumes[2].Encrypted {
+			t.Errorf("LUKS%d: %+v", version, d)
+		}
 		// Without noise there is nothing whose header could be missing.
 		if d := inspect(t, mbr(bootFS, make([]byte, len(encrypted)))); d.Encrypted() {
 			t.Errorf("LUKS%d: %+v", version, d)
@@ -273,4 +277,33 @@ func TestLargeSectors(t *testing.T) {
 	if d := inspect(t, disk); d.Scheme != "mbr" || len(d.Volumes) != 1 || d.Volumes[0].Offset != 1<<20 || d.Volumes[0].Kind != volume.BitLocker {
 		t.Errorf("%+v", d)
 	}
+}
+
+// FuzzInspect looks at whatever a disk may begin with, and opens what it finds when that is cheap.
+func FuzzInspect(f *testing.F) {
+	windows, bek, err := volumetest.BitLocker(make([]byte, 64<<10), volumetest.BitLockerOptions{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(windows[:512], int64(len(windows)))
+	f.Add(mbr(make([]byte, 1<<20))[:512], int64(2<<20))
+	f.Add([]byte("LUKS\xba\xbe\x00\x02"), int64(1<<20))
+	f.Add([]byte("\xeb\x52\x90NTFS    \x00\x02\x08"), int64(1<<40))
+	f.Fuzz(func(t *testing.T, first []byte, size int64) {
+		if size < 0 || len(first) > 64<<10 {
+			return
+		}
+		d, err := volume.Inspect(padded(first), size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range d.Volumes {
+			if v.Kind == "" || v.Offset < 0 || v.Size < 0 || v.Offset > size-v.Size {
+				t.Errorf("a volume %+v on a disk of %d bytes", v, size)
+			}
+			if v.Kind == volume.BitLocker {
+				_, _, _ = volume.Open(context.Background(), padded(first), v, secret.Copy(bek))
+			}
+		}
+	})
 }

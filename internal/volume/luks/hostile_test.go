@@ -304,6 +304,9 @@ func cheap(h *luks.Header) bool {
 
 func fuzzOne(t *testing.T, b []byte) {
 	r := padded{bytes.NewReader(b)}
+	if h, err := luks.ReadDetachedHeader(r, diskSize, diskSize/2); err == nil && (h.Size <= 0 || h.Offset > diskSize/2-h.Size) {
+		t.Fatalf("the header says %+v of data of %d bytes", h, diskSize/2)
+	}
 	h, err := luks.ReadHeader(r, diskSize)
 	if err != nil {
 		return

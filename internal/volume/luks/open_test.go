@@ -237,7 +237,10 @@ func cryptsetup(t *testing.T, stdin string, args ...string) error {
 func TestAgreesWithCryptsetup(t *testing.T) {
 	tooltest.Need(t, "cryptsetup")
 	plain, _ := randomFile(t, 1<<20)
-	for _, o := range []volumetest.Options{{Version: 1}, {Version: 2}} {
+	for _, o := range []volumetest.Options{
+		{Version: 1}, {Version: 1, Cipher: "aes-cbc-essiv:sha256", Hash: "sha512", KeySlot: 7}, {Version: 2},
+		{Version: 2, PBKDF: "pbkdf2", Hash: "sha1", SectorSize: 4096, KeySlot: 5}, {Version: 2, PBKDF: "argon2i", KeyBits: 256},
+	} {
 		out := filepath.Join(t.TempDir(), "volume")
 		if err := volumetest.Encrypt(context.Background(), plain, out, []byte(passphrase), o); err != nil {
 			t.Fatal(err)
@@ -250,7 +253,7 @@ func TestAgreesWithCryptsetup(t *testing.T) {
 			_, ours := open(t, bytes.NewReader(b), key)
 			theirs := cryptsetup(t, key, "open", "--test-passphrase", out)
 			if (ours == nil) != (theirs == nil) {
-				t.Errorf("LUKS%d with %q: we say %v, cryptsetup says %v", o.Version, key, ours, theirs)
+				t.Errorf("%+v with %q: we say %v, cryptsetup says %v", o, key, ours, theirs)
 			}
 		}
 	}
