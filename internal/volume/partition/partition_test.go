@@ -199,6 +199,12 @@ func (s sparse) ReadAt(p []byte, off int64) (int, error) {
 
 func checkRead(t *testing.T, r io.ReaderAt, size int64) {
 	table, err := partition.Read(r, size)
+	checkTable(t, table, err, size)
+	table, err = partition.ReadMBR(r, size, 4096)
+	checkTable(t, table, err, size)
+}
+
+func checkTable(t *testing.T, table partition.Table, err error, size int64) {
 	if err != nil {
 		return
 	}
