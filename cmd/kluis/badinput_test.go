@@ -414,6 +414,8 @@ func TestConfigurationMistakes(t *testing.T) {
 		"store setting":    {nil, "KLUIS_STORE=s3://bucket?secret=x", "secret"},
 		"store credential": {nil, "KLUIS_STORE=s3://key:x@bucket", "environment"},
 		"log level":        {[]string{"--log-level", "loud"}, "", "log-level"},
+		"domain":           {[]string{"--domain", "no domain!"}, "", "domain"},
+		"no such file":     {[]string{"--config", "/does/not/exist"}, "", "/does/not/exist"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			data := filepath.Join(t.TempDir(), "data")
@@ -422,6 +424,51 @@ func TestConfigurationMistakes(t *testing.T) {
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), c.says) {
 				t.Errorf("ended with %v and said %q", err, out)
+			}
+		})
+	}
+}
+
+// A start that would be at odds with what the data folder holds says so, and changes nothing: with the right
+// settings all is there again.
+func TestWrongSecondStart(t *testing.T) {
+	s := newServer(t, "")
+	ctx := soon(t)
+	must[client.Group](t)(s.PutGroup(ctx, group, location))
+	seal, aside := filepath.Join(s.dir, "seal"), filepath.Join(t.TempDir(), "seal")
+	right := s.args
+	for name, c := range map[string]struct {
+		args  []string
+		spoil func() error
+		mend  func() error
+		says  string
+	}{
+		"another database":           {args: []string{"--database", "sqlite:" + filepath.Join(t.TempDir(), "other.db")}, says: "--database"},
+		"a file that is no database": {args: []string{"--database", "sqlite:" + must[string](t)(binary())}, says: "not a database"},
+		"no database there":          {args: []string{"--database", "postgres://kluis:hunter2@127.0.0.1:1/kluis"}, says: "connection refused"},
+		"another domain by mistake":  {args: []string{"--domain", "https://localhost"}, says: "domain"},
+		"no root key":                {spoil: func() error { return os.Rename(seal, aside) }, mend: func() error { return os.Rename(aside, seal) }, says: "root key"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.stop()
+			if c.spoil != nil {
+				if err := c.spoil(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cmd := exec.CommandContext(ctx, must[string](t)(binary()), append(right, c.args...)...)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), c.says) || strings.Contains(string(out), "hunter2") || strings.Contains(string(out), "ready") {
+				t.Errorf("ended with %v and said %q", err, out)
+			}
+			if c.mend != nil {
+				if err := c.mend(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.start()
+			if _, err := s.Group(ctx, group); err != nil {
+				t.Errorf("afterwards: %v", err)
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -88,7 +89,10 @@ func setNode(f *pflag.FlagSet, name string, node yaml.Node) error {
 		if err := node.Decode(&values); err != nil {
 			return fmt.Errorf("setting %s: %w", name, err)
 		}
-		return setFlag(f, name, strings.Join(values, ","))
+		if list, ok := f.Lookup(name).Value.(pflag.SliceValue); ok { // an element may hold a comma
+			return list.Replace(values)
+		}
+		return fmt.Errorf("setting %s: it takes one value", name)
 	}
 	return setFlag(f, name, node.Value)
 }
@@ -114,6 +118,9 @@ func readConfig(file string) (map[string]yaml.Node, error) {
 	return nodes, nil
 }
 
+// domainName leaves room for the names of key vaults and storage accounts before it.
+var domainName = regexp.MustCompile(`^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){0,8}(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)$`)
+
 func (c *config) check() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen %q is not an address with a port, such as 127.0.0.1:8443", c.Listen)
@@ -121,8 +128,8 @@ func (c *config) check() error {
 	if c.Workers < 1 {
 		return fmt.Errorf("workers is %d; at least one is needed", c.Workers)
 	}
-	if c.Domain == "" {
-		return errors.New("domain is empty")
+	if !domainName.MatchString(c.Domain) {
+		return fmt.Errorf("domain %q is not a domain name, such as localhost or backup.example.com", c.Domain)
 	}
 	data, err := filepath.Abs(c.Data)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"kluis/internal/identity"
+	"kluis/internal/seal"
 	"kluis/internal/secret"
 )
 
@@ -22,9 +23,22 @@ type installation struct {
 	SubscriptionID string `json:"subscriptionId"`
 }
 
+const installationFile = "installation.json"
+
+// checkSeal refuses a data folder that has lost its root key. The root key is made before the installation, so
+// the one without the other is no first start, and a new root key would open nothing.
+func checkSeal(dir string) error {
+	_, installed := os.Stat(filepath.Join(dir, installationFile))
+	root := filepath.Join(dir, "seal", seal.RootFile)
+	if _, err := os.Stat(root); installed == nil && errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the root key %s is missing, and without it nothing that is sealed can be opened; put the folder back from your copy", root)
+	}
+	return nil
+}
+
 // openInstallation reads the ids, or makes them at the first start.
 func openInstallation(dir string) (i installation, err error) {
-	path := filepath.Join(dir, "installation.json")
+	path := filepath.Join(dir, installationFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		i = installation{uuid.NewString(), uuid.NewString()}
@@ -58,6 +72,9 @@ func writeAdmin(ctx context.Context, path string, a admin, service *identity.Ser
 	}
 	old, err := readAdmin(path)
 	switch {
+	case err == nil && (old.ClientID != p.AppID || old.TenantID != a.TenantID):
+		return fmt.Errorf("%s holds the credentials of another installation: does --database name the database that this data folder was used with? "+
+			"If a new one is meant, remove the file and start again to get new credentials", path)
 	case err == nil && !created:
 		clientSecret = secret.New([]byte(old.ClientSecret))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):

@@ -134,7 +134,7 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 	}
 	host := net.JoinHostPort(c.Domain, port)
 	p.base, p.domain = "https://"+host, c.Domain
-	if p.install, err = openInstallation(c.Data); err != nil {
+	if err := checkSeal(c.Data); err != nil {
 		return nil, err
 	}
 	root, created, err := seal.OpenOrCreate(filepath.Join(c.Data, "seal"), seal.Options{Rand: rand.Reader})
@@ -144,6 +144,9 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 	if created {
 		log.Warn("a root key was made; copy the identity file to a safe place: without it nothing that is sealed can be opened",
 			"identity", filepath.Join(c.Data, "seal", seal.IdentityFile))
+	}
+	if p.install, err = openInstallation(c.Data); err != nil {
+		return nil, err
 	}
 	var ips []net.IP
 	if ip := net.ParseIP(c.Listen[:len(c.Listen)-len(port)-1]); ip != nil && !ip.IsUnspecified() {

@@ -62,7 +62,11 @@ func (q *Queue) Enqueue(ctx context.Context, tx *database.Tx, s Spec) (Job, erro
 			return Job{}, fmt.Errorf("%w: job %s", ErrBusy, busy)
 		}
 	}
-	if err := insert(ctx, tx, j, s.Exclusive); err != nil {
+	err = insert(ctx, tx, j, s.Exclusive)
+	if database.IsUnique(err) { // enqueued by another since
+		return Job{}, fmt.Errorf("%w: %w", ErrBusy, err)
+	}
+	if err != nil {
 		return Job{}, fmt.Errorf("enqueue %s job: %w", s.Kind, err)
 	}
 	return j, nil

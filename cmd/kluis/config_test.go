@@ -1,0 +1,119 @@
+package main
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+// settings are a value for every setting, and for some of them more than one.
+func settings(t *testing.T) map[string][]string {
+	one, two := t.TempDir(), filepath.Join(t.TempDir(), "with, comma")
+	if err := os.Mkdir(two, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]string{"data": {"/srv/kluis"}, "listen": {"[::1]:9443"}, "domain": {"backup.example.com"}, "database": {"postgres://kluis@db/kluis"},
+		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "node": {"second"}, "log-level": {"debug"}}
+}
+
+func quoted(folder string) string { return `"` + folder + `"` } // as a value of CSV, and of YAML
+
+// resolved reads settings from flags, variables and a file.
+func resolved(t *testing.T, flags, variables map[string][]string, file string) config {
+	t.Helper()
+	c := defaults()
+	f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	c.bind(f)
+	var args []string
+	for name, values := range flags {
+		for _, v := range values {
+			args = append(args, "--"+name+"="+csv(name, v))
+		}
+	}
+	if err := f.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	env := func(name string) (string, bool) {
+		values, ok := variables[strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, environment)), "_", "-")]
+		if !ok || !strings.HasPrefix(name, environment) {
+			return "", false
+		}
+		setting := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, environment)), "_", "-")
+		all := make([]string, len(values))
+		for i, v := range values {
+			all[i] = csv(setting, v)
+		}
+		return strings.Join(all, ","), true
+	}
+	if err := c.resolve(f, file, env); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// csv quotes what is one of several values.
+func csv(setting, value string) string {
+	if setting == "allow-images" {
+		return quoted(value)
+	}
+	return value
+}
+
+func writeConfig(t *testing.T, all map[string][]string) string {
+	t.Helper()
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		text.WriteString(name + ":")
+		if name != "allow-images" {
+			text.WriteString(" " + quoted(all[name][0]) + "\n")
+			continue
+		}
+		text.WriteString("\n")
+		for _, v := range all[name] {
+			text.WriteString("  - " + quoted(v) + "\n")
+		}
+	}
+	path := filepath.Join(t.TempDir(), "kluis.yaml")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text.String(), `workers: "7"`, "workers: 7")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Every setting can be given in three ways, which mean the same.
+func TestThreeWaysToSet(t *testing.T) {
+	all := settings(t)
+	want := config{Data: "/srv/kluis", Listen: "[::1]:9443", Domain: "backup.example.com", Database: "postgres://kluis@db/kluis", Store: "/srv/store",
+		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, Node: "second", LogLevel: "debug"}
+	for name, got := range map[string]config{
+		"flags": resolved(t, all, nil, ""), "variables": resolved(t, nil, all, ""), "file": resolved(t, nil, nil, writeConfig(t, all)),
+	} {
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// A flag goes before a variable, and a variable before the file.
+func TestWhichSettingHolds(t *testing.T) {
+	file := writeConfig(t, map[string][]string{"node": {"file"}, "domain": {"file"}, "store": {"/file"}})
+	got := resolved(t, map[string][]string{"node": {"flag"}}, map[string][]string{"node": {"variable"}, "domain": {"variable"}}, file)
+	if got.Node != "flag" || got.Domain != "variable" || got.Store != "/file" || got.Listen != defaults().Listen {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestDomainNames(t *testing.T) {
+	for name, ok := range map[string]bool{"localhost": true, "backup.example.com": true, "Backup-2.Example.COM": true, "1.2": true,
+		"": false, "a b": false, "a..b": false, ".a": false, "a.": false, "-a": false, "a-": false, "a/b": false, "a:1": false, "ü": false, "a\n": false} {
+		if domainName.MatchString(name) != ok {
+			t.Errorf("%q is a domain name: %t, want %t", name, !ok, ok)
+		}
+	}
+}
