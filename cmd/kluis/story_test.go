@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,8 +89,7 @@ func TestStory(t *testing.T) {
 			}
 		}
 
-		// Another key vault permission that goes away fails the backup with the same error, and loses nothing.
-		m.searchSecrets(t)
+		m.searchSecrets(ctx, t, url)
 	})
 }
 
@@ -191,23 +193,77 @@ func (m *machine) imageOf(ctx context.Context, t *testing.T, vm client.VM, lun i
 	return strings.TrimPrefix(d.Properties.CreationData.SourceURI, "file://")
 }
 
-// searchSecrets looks for the passphrases in everything that the server wrote.
-func (m *machine) searchSecrets(t *testing.T) {
+// searchSecrets looks for the passphrases, the client's secret and a secure parameter in everything that the
+// server wrote: log, data folder and database.
+func (m *machine) searchSecrets(ctx context.Context, t *testing.T, url string) {
 	t.Helper()
-	var planted [][]byte
+	const parameter = "a parameter that nobody may see"
+	m.deploySecret(ctx, t, parameter)
+	admin := filepath.Join(m.s.dir, "admin.json")
+	planted := slices.Concat(encodings(parameter), encodings(secretOf(t, must[[]byte](t)(os.ReadFile(admin)))))
 	for _, p := range m.passphrase {
 		planted = append(planted, encodings(p)...)
 	}
-	for _, p := range planted {
-		if strings.Contains(m.s.log.String(), string(p)) {
-			t.Error("a passphrase is in the log")
-		}
-	}
-	walkFiles(t, m.s.dir, func(path string, data []byte) {
+	look := func(where string, data []byte) {
 		for _, p := range planted {
 			if bytes.Contains(data, p) {
-				t.Errorf("%s holds a passphrase", path)
+				t.Errorf("%s holds a secret", where)
 			}
 		}
+	}
+	look("the log", []byte(m.s.log.String()))
+	walkFiles(t, m.s.dir, func(path string, data []byte) {
+		if path != admin { // which is there to hold it
+			look(path, data)
+		}
 	})
+	if url != "" {
+		walkTables(ctx, t, url, func(table, row string) { look("table "+table, []byte(row)) })
+	}
+}
+
+// deploySecret deploys a template that is given a secure parameter and does nothing with it but fail.
+func (m *machine) deploySecret(ctx context.Context, t *testing.T, value string) {
+	t.Helper()
+	template := []byte(`{"$schema":"s","contentVersion":"1.0.0.0","parameters":{"key":{"type":"secureString"}},"resources":[
+		{"type":"Microsoft.Compute/disks","apiVersion":"2023-10-02","name":"none","location":"westeurope",
+		"properties":{"creationData":{"createOption":"[parameters('key')]","sourceUri":"[parameters('key')]"}}}]}`)
+	_, err := m.s.Deploy(ctx, m.s.DeploymentID(group, "secret"), template, map[string]any{"key": value})
+	if err == nil || strings.Contains(err.Error(), value) {
+		t.Errorf("the deployment of a secret ended as %v", err)
+	}
+}
+
+// walkTables shows every row of every table of a PostgreSQL database, as text; bytes are written in hex.
+func walkTables(ctx context.Context, t *testing.T, url string, visit func(table, row string)) {
+	t.Helper()
+	db := must[*sql.DB](t)(sql.Open("pgx", url))
+	defer db.Close()
+	rows := func(query string) (all []string) {
+		found, err := db.QueryContext(ctx, query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer found.Close()
+		for found.Next() {
+			var text string
+			if err := found.Scan(&text); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, text)
+		}
+		if err := found.Err(); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	tables := rows(`SELECT quote_ident(table_name) FROM information_schema.tables WHERE table_schema = current_schema()`)
+	if len(tables) < 10 {
+		t.Errorf("the database has only the tables %v", tables)
+	}
+	for _, table := range tables {
+		for _, row := range rows(`SELECT (` + table + `.*)::text FROM ` + table) {
+			visit(table, row)
+		}
+	}
 }

@@ -11,7 +11,8 @@
 //
 // The value of a secure parameter goes into the resources that the template puts it in, and nowhere else:
 // not into the record, and not into an error: of what expressions have evaluated to, errors repeat only
-// names and types of resources.
+// names and types of resources. A resource that is refused may say in its own words what was wrong with a value,
+// so these words are not repeated of a template that has secure parameters.
 //
 // Files: lex.go reads expressions, eval.go and functions.go give them values, template.go makes the plan,
 // sql.go keeps deployments, this file applies them.
@@ -152,7 +153,7 @@ func (s *Service) Deploy(ctx context.Context, id armid.ID, p Properties) (Deploy
 	if err := s.put(ctx, d); err != nil {
 		return Deployment{}, err
 	}
-	s.apply(ctx, &d, e.plan)
+	s.apply(ctx, &d, e)
 	d.Ended = s.o.Now()
 	if d.State = failed; d.Failure == nil {
 		d.State, d.Outputs = succeeded, e.outputs
@@ -222,13 +223,15 @@ func (s *Service) templateOf(ctx context.Context, p Properties) ([]byte, error) 
 	return p.Template, nil
 }
 
-func (s *Service) apply(ctx context.Context, d *Deployment, plan []Resource) {
-	for _, r := range plan {
+func (s *Service) apply(ctx context.Context, d *Deployment, e evaluated) {
+	for _, r := range e.plan {
 		if err := s.deployers[strings.ToLower(r.ID.Type())](ctx, r.ID, r.APIVersion, r.Body); err != nil {
 			if problem.KindOf(err) == problem.Internal {
 				s.o.Logger.ErrorContext(ctx, "create resource", "resource", r.ID.String(), "deployment", d.ID.String(), "correlation", d.Correlation, "error", err)
 			}
-			d.Failure = failureOf(r.ID, err)
+			if d.Failure = failureOf(r.ID, err); e.secure {
+				d.Failure = withheld(d.Failure)
+			}
 			return
 		}
 		d.Resources = append(d.Resources, r.ID)

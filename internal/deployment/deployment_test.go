@@ -100,6 +100,29 @@ func TestCallerHasGone(t *testing.T) {
 	})
 }
 
+// A resource that is refused may repeat a value; the deployment does not when the template has secure ones.
+func TestRefusalThatTellsASecret(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		s := open(db, func(_ context.Context, _ armid.ID, _ string, body json.RawMessage) error {
+			return problem.New(problem.Invalid, "InvalidTag", "what is %s", body).WithAdvice("not %s", body)
+		})
+		for kind, told := range map[string]bool{"string": true, "secureString": false, "SECUREOBJECT": false} {
+			value := map[bool]string{true: `"hush"`, false: `{"a":"hush"}`}[kind != "SECUREOBJECT"]
+			p := Properties{Mode: incremental, Parameters: map[string]ParameterValue{"key": {json.RawMessage(value)}},
+				Template: json.RawMessage(strings.Replace(template(`,"parameters":{"key":{"type":"`+kind+`"}}`), `"resources":[]`,
+					`"resources":[{"type":"Microsoft.Network/virtualNetworks","apiVersion":"1","name":"n","tags":"[parameters('key')]"}]`, 1))}
+			if _, err := s.Deploy(t.Context(), deploymentID, p); err != nil {
+				t.Fatal(err)
+			}
+			d, err := s.Deployment(t.Context(), deploymentID)
+			text, _ := json.Marshal(d)
+			if err != nil || d.State != failed || d.Failure.Code != "InvalidTag" || strings.Contains(string(text), "hush") != told {
+				t.Errorf("%s: %s, %v", kind, text, err)
+			}
+		}
+	})
+}
+
 var update = flag.Bool("update", false, "rewrite golden files")
 
 // All that can be said to a person is in one file, to be read; each says what to do.
@@ -116,7 +139,8 @@ func TestProblems(t *testing.T) {
 		}
 		fmt.Fprintf(&text, "%s\n\t%s\n\t-> %s\n", p.Code, p.Message, p.Advice)
 	}
-	for _, f := range []*Failure{failureOf(deploymentID, errors.New("inside")), interrupted(deploymentID)} {
+	for _, f := range []*Failure{failureOf(deploymentID, errors.New("inside")), interrupted(deploymentID),
+		withheld(failureOf(deploymentID, templateMissing()))} {
 		fmt.Fprintf(&text, "%s\n\t%s\n\t-> %s\n", f.Code, f.Message, f.Advice)
 	}
 	if strings.Contains(text.String(), "inside") {

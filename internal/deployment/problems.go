@@ -62,6 +62,12 @@ func failureOf(id armid.ID, err error) *Failure {
 		Advice: "Try again; if it fails again, look in the server's log."}
 }
 
+// withheld is a failure without the words of the resource, which might tell a secure value.
+func withheld(f *Failure) *Failure {
+	return &Failure{Resource: f.Resource, Code: f.Code, Message: "The resource could not be created. The reason is not repeated here, because it might tell the value of a secure parameter.",
+		Advice: "See what the code stands for, or create the resource by itself to read the reason, then deploy again."}
+}
+
 func interrupted(id armid.ID) *Failure {
 	return &Failure{Resource: id, Code: "DeploymentInterrupted", Message: "The server stopped before the deployment had ended.",
 		Advice: "Deploy again: what was created already is only updated."}

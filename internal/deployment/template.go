@@ -74,6 +74,7 @@ func parseTemplate(text []byte) (*Template, error) {
 // evaluated is what a template comes to with its parameters.
 type evaluated struct {
 	parameters map[string]TypedValue // but for the values of secure ones
+	secure     bool                  // there are secure ones
 	plan       []Resource
 	outputs    map[string]TypedValue
 }
@@ -83,6 +84,9 @@ type evaluated struct {
 func (t *Template) evaluate(s *scope, given map[string]ParameterValue) (e evaluated, err error) {
 	if e.parameters, err = t.bind(s, given); err != nil {
 		return e, err
+	}
+	for _, p := range t.Parameters {
+		e.secure = e.secure || types[strings.ToLower(p.Type)].secure
 	}
 	for name, raw := range t.Variables {
 		if strings.EqualFold(name, "copy") {
