@@ -118,9 +118,11 @@ func (st *stream) put() {
 	r := &packReader{st: st, rest: pack.AppendHeader(nil, st.id)}
 	r.sums.Add(r.rest)
 	err := st.w.store.bucket.Put(st.w.ctx, st.id.Name(), -1, r)
+	if err != nil { // before done is closed: whoever waits for it must find the reason, not its consequence
+		_ = st.w.fail(fmt.Errorf("write %s: %w", st.id.Name(), err))
+	}
 	close(st.done)
 	if err != nil {
-		_ = st.w.fail(fmt.Errorf("write %s: %w", st.id.Name(), err))
 		return
 	}
 	st.w.store.addPack(st.id, r.size, st.entries)

@@ -1,6 +1,7 @@
 package objectstest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,12 @@ const (
 	Before Mode = iota // nothing
 	After              // all of it: a Put stores the object, as when the answer is lost
 	Tear               // a part: a Put reads half of its source and stores nothing; a Get gives half of the bytes
+
+	// What no Bucket may do, and the users of one must survive nevertheless.
+
+	Duplicate // a Put stores the object and says that the name was taken, as a layer that asks twice would
+	Half      // a Put stores the first half of the object, under its name
+	Short     // a Get gives half of the bytes, and then a plain end without an error
 )
 
 // Faulty is a Bucket whose operations fail from the FailAt-th on (counted from 1; 0 means never), as if
@@ -70,6 +77,15 @@ func (f *Faulty) Put(ctx context.Context, name string, size int64, r io.Reader) 
 		return errors.Join(err, f.Bucket.Put(ctx, name, size, r))
 	case first && f.Mode == Tear:
 		_, _ = io.CopyN(io.Discard, r, max(size/2, 100))
+	case first && f.Mode == Duplicate:
+		if err := f.Bucket.Put(ctx, name, size, r); err != nil {
+			return err
+		}
+		return fmt.Errorf("put %s: %w", name, objects.ErrExists)
+	case first && f.Mode == Half:
+		content, readErr := io.ReadAll(r)
+		half := bytes.NewReader(content[:len(content)/2])
+		return errors.Join(err, readErr, f.Bucket.Put(ctx, name, half.Size(), half))
 	}
 	return err
 }
@@ -80,8 +96,11 @@ func (f *Faulty) Get(ctx context.Context, name string, off, n int64) (io.ReadClo
 	if err == nil {
 		return f.Bucket.Get(ctx, name, off, n)
 	}
-	if !first || f.Mode != Tear {
+	if !first || f.Mode != Tear && f.Mode != Short {
 		return nil, err
+	}
+	if f.Mode == Short {
+		err = io.EOF
 	}
 	r, getErr := f.Bucket.Get(ctx, name, off, n)
 	if getErr != nil {

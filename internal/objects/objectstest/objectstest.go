@@ -1,5 +1,5 @@
-// Package objectstest holds the tests that every objects.Bucket passes, and Faulty, a Bucket that fails
-// on purpose.
+// Package objectstest holds the tests that every objects.Bucket passes, and buckets that fail on purpose:
+// Faulty, whose operations go wrong, and Stale, whose lists lag behind.
 package objectstest
 
 import (
