@@ -12,6 +12,7 @@ import (
 	"kluis/internal/keyvault"
 	"kluis/internal/objects"
 	"kluis/internal/problem"
+	"kluis/internal/proof"
 	"kluis/internal/recovery"
 )
 
@@ -356,6 +357,33 @@ func storeDamaged(item Item, damage error) *problem.Error {
 func dataDeleted(item Item) *problem.Error {
 	return problem.New(problem.Conflict, "BackupDataDeletionStarted", "The backup data of %s is being deleted, with all recovery points.", item.VM.Name()).
 		WithAdvice("If nobody meant to: deletion cannot be undone; find out who asked for it, and protect the virtual machine anew.")
+}
+
+// Keys that are tried.
+
+func keySizeInvalid(vm armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidEncryptionKey", "The key is empty or longer than %d bytes.", MaxTriedKey).
+		WithTarget(vm.String()).WithAdvice("Give the passphrase, or the content of the .BEK file.")
+}
+
+func vmHasNoDisk(vm armid.ID, name string, names []string) *problem.Error {
+	return problem.New(problem.NotFound, "DiskNotFound", "The virtual machine %s has no disk %.80q.", vm.Name(), name).
+		WithTarget(vm.String()).WithAdvice("Its disks are: %s.", strings.Join(names, ", "))
+}
+
+// keyDoesNotOpen tells why a key was not taken. Advice of the proof is about recovery points; here nothing was
+// kept, and a wrong key is most often a wrong file.
+func keyDoesNotOpen(vm armid.ID, v proof.DiskVerdict) *problem.Error {
+	advice := v.Advice
+	switch v.Kind {
+	case proof.WrongKey:
+		advice = "Give the file that holds the passphrase of this disk, without a line end, or its .BEK file. In the guest, 'cryptsetup open --test-passphrase' tells whether it fits."
+	case proof.NothingFound:
+		advice = "Check that encryption of the disk was finished in the guest, and that this is the disk that is meant."
+	}
+	return problem.New(problem.Conflict, "EncryptionKeyDoesNotOpenDisk", "The key does not open disk %s of virtual machine %s; nothing was stored: %s.",
+		v.Name, vm.Name(), strings.Replace(v.Reason, "the key in the recovery point", "the key", 1)).
+		WithTarget(vm.String()).WithAdvice("%s", advice)
 }
 
 // Restore requests.

@@ -10,6 +10,7 @@
 //   - restore.go: the way back: checks, disks, configuration and template.
 //   - retain.go, collect.go: points that nothing wants any longer, and the space they took.
 //   - verdict.go, drift.go, alert.go: what a backup found out, and who hears of it.
+//   - escrow.go: a key is tried on a disk before it is kept.
 //   - problems.go: everything that can be said to a person when it goes wrong.
 //
 // Invariants: the recovery store is the truth for recovery points and the database is a cache of it. A

@@ -24,7 +24,7 @@ const vmType = "Microsoft.Compute/virtualMachines"
 func vmCommand() *cobra.Command {
 	return noun("vm", "Virtual machines",
 		"A VM is a resource whose disks are image files under folders that the server allows.",
-		vmRegister(),
+		vmRegister(), vmEncryption(),
 		verb("list", "List the VMs", "kluis vm list", cobra.NoArgs, func(c *call) error {
 			all, err := c.VMs(c.ctx(), c.scope())
 			if err != nil {

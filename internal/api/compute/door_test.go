@@ -54,7 +54,9 @@ type door struct {
 	router *arm.Router
 }
 
-func open(t *testing.T, db *database.DB) *door {
+func open(t *testing.T, db *database.DB) *door { return openWith(t, db, nil) }
+
+func openWith(t *testing.T, db *database.DB, keys api.Keys) *door {
 	s := compute.New(compute.Options{DB: db, Authorizer: world{}, Groups: world{}, Images: world{}, NewID: uuid.NewString,
 		Now: func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }})
 	router, err := arm.NewRouter(arm.RouterOptions{
@@ -62,7 +64,7 @@ func open(t *testing.T, db *database.DB) *door {
 			return identity.With(ctx, identity.Principal{ObjectID: "o"}), nil
 		},
 		Logger: slog.New(slog.DiscardHandler), NewID: uuid.NewString,
-	}, api.Provider(s), api.Classic())
+	}, api.Provider(s, keys), api.Classic())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,15 +16,24 @@ import (
 	"strings"
 
 	"kluis/internal/api/arm"
+	"kluis/internal/armid"
+	"kluis/internal/backup"
 	"kluis/internal/compute"
 	"kluis/internal/problem"
+	"kluis/internal/secret"
 )
 
+// Keys tries keys on disks: the backup service, which knows how a disk is opened.
+type Keys interface {
+	TryKey(ctx context.Context, vm armid.ID, disk string, key secret.Bytes) (backup.OpenedDisk, error)
+}
+
 // Provider returns the table of Microsoft.Compute.
-func Provider(s *compute.Service) arm.Provider {
-	h := handlers{s}
+func Provider(s *compute.Service, k Keys) arm.Provider {
+	h := handlers{s, k}
 	return arm.Provider{Namespace: "Microsoft.Compute", Resources: []arm.Resource{
 		{Type: compute.VMType, Get: h.getVM, Put: h.putVM, Delete: h.deleteVM, List: h.listVMs,
+			Actions:    map[string]arm.Handler{"kluisTryEncryptionKey": h.tryKey},
 			GetActions: map[string]arm.Handler{"instanceView": h.instanceView}},
 		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Delete: h.deleteDisk, List: h.listDisks},
 	}}
@@ -37,7 +46,10 @@ func Classic() arm.Provider {
 	}}
 }
 
-type handlers struct{ s *compute.Service }
+type handlers struct {
+	s *compute.Service
+	k Keys
+}
 
 func (h handlers) getVM(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	vm, err := h.s.VM(ctx, r.ID)
