@@ -227,6 +227,13 @@ func itemBeingDeleted(item Item) *problem.Error {
 
 // storeUnreadable tells why the recovery store of an item can't be used; another error stays as it is.
 func storeUnreadable(item Item, err error) error {
+	if p := storeProblem(item, err); p != nil {
+		return p
+	}
+	return err
+}
+
+func storeProblem(item Item, err error) *problem.Error {
 	if owned, ok := errors.AsType[*recovery.OwnedError](err); ok {
 		return problem.New(problem.Unavailable, "UserErrorRecoveryStoreInUse",
 			"Another process (%s) works on the recovery store of %s.", owned.Owner, item.VM.Name()).
@@ -239,7 +246,7 @@ func storeUnreadable(item Item, err error) error {
 			WithTarget(item.ID.String()).
 			WithAdvice("Bring the folder or bucket of the recovery stores back to where the server looks for it (--store), and start the server again.").WithCause(err)
 	}
-	return err
+	return nil
 }
 
 func expiryInThePast(t time.Time) *problem.Error {

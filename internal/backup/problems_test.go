@@ -14,6 +14,7 @@ import (
 	"kluis/internal/job"
 	"kluis/internal/keyvault"
 	"kluis/internal/problem"
+	"kluis/internal/proof"
 )
 
 var update = flag.Bool("update", false, "rewrite golden files")
@@ -43,6 +44,7 @@ func TestProblems(t *testing.T) {
 		notProved("the BEK opens no key slot of disk os", "Set the secret to the passphrase of the disk."),
 		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: encrypted, Found: "LUKS2"}), encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: plain, Found: "ext4"}),
 		itemBeingDeleted(item), pointGone(Point{VM: vm, Time: at("2026-11-01 22:00")}), storeDamaged(item, errors.New("points/0a1b: bytes are damaged")), dataDeleted(item),
+		keySizeInvalid(vm), vmHasNoDisk(vm, "data", []string{"os"}), keyDoesNotOpen(vm, proof.DiskVerdict{Name: "os", Kind: proof.WrongKey, Reason: "the key in the recovery point opens none of the key slots"}),
 		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),
 	}
 	for _, kind := range []fabric.Kind{fabric.Missing, fabric.NotAllowed, fabric.Truncated, fabric.InUse, fabric.Changed, fabric.UnknownFormat,
