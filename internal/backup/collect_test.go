@@ -3,6 +3,7 @@ package backup_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,12 +95,13 @@ func TestCollectHindersNobody(t *testing.T) {
 		h.grantBackup()
 		item := h.putEncryptedVM(kek, "web")
 		h.backedUp(item)
-		entered := make(chan struct{}, 1)
+		entered := make(chan struct{})
+		var once atomic.Bool
 		h.bucket.spy(nil, func(ctx context.Context, prefix string) error {
-			if !strings.HasSuffix(prefix, "/trash/") { // which only a collection looks at
+			if !strings.HasSuffix(prefix, "/trash/") || once.Swap(true) { // where a collection looks first of all
 				return nil
 			}
-			entered <- struct{}{}
+			close(entered)
 			<-ctx.Done()
 			return context.Cause(ctx)
 		})

@@ -128,7 +128,7 @@ func adopt(ctx context.Context, tx *database.Tx, item *Item, root *recovery.Poin
 // adoptStore makes the item of a store that no row names, from what its points say of themselves.
 func (s *Service) adoptStore(ctx context.Context, name string) error {
 	store, err := s.stores.read(ctx, name)
-	if errors.Is(err, objects.ErrNotExist) {
+	if errors.Is(err, objects.ErrNotExist) || errors.Is(err, recovery.ErrErased) {
 		s.o.Log.Warn("a recovery store has no key; it was erased in part, and can be removed", "store", name)
 		return nil
 	}

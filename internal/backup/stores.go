@@ -171,7 +171,7 @@ func (s *stores) names(ctx context.Context, prefix string) (names []string, err 
 	return names, nil
 }
 
-// erase destroys a store. It waits until nobody in this process uses it, and refuses while another process
+// erase destroys a store, its key before all else. It waits until nobody in this process uses it, and refuses while another process
 // owns it. Erasing what is erased in part goes on with it; what is not there is no error.
 func (s *stores) erase(ctx context.Context, name string) error {
 	if err := s.awaitIdle(ctx, name); err != nil {
@@ -181,14 +181,14 @@ func (s *stores) erase(ctx context.Context, name string) error {
 	switch {
 	case err == nil:
 		done() // nobody else owned it
-	case errors.Is(err, objects.ErrNotExist): // its key is gone: an earlier attempt got this far
+	case errors.Is(err, objects.ErrNotExist), errors.Is(err, recovery.ErrErased): // an earlier attempt got this far
 	default:
 		if _, owned := errors.AsType[*recovery.OwnedError](err); owned {
 			return err
 		}
 		s.log.Warn("a recovery store that cannot be opened is erased", "store", name, "error", err)
 	}
-	if err := eraseStore(ctx, s.bucketOf(name)); err != nil {
+	if err := recovery.Erase(ctx, s.bucketOf(name)); err != nil && !errors.Is(err, recovery.ErrNoStore) {
 		return fmt.Errorf("erase recovery store %s: %w", name, err)
 	}
 	return s.bucket.Delete(ctx, registerPrefix+name)
@@ -207,33 +207,6 @@ func (s *stores) awaitIdle(ctx context.Context, name string) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// eraseStore deletes the wrapped key first: with it goes the only way to read the rest, whatever becomes
-// of that. Then go the objects.
-func eraseStore(ctx context.Context, b objects.Bucket) error {
-	for _, prefix := range []string{"documents/" + keyDocument + "/", ""} {
-		for {
-			var some []string
-			for o, err := range b.List(ctx, prefix) {
-				if err != nil {
-					return err
-				}
-				if some = append(some, o.Name); len(some) == 1000 {
-					break
-				}
-			}
-			if len(some) == 0 {
-				break
-			}
-			for _, name := range some {
-				if err := b.Delete(ctx, name); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
 }
 
 // close closes what is still open. No job may be running.
