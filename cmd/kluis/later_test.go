@@ -118,6 +118,6 @@ func TestEncryptedLater(t *testing.T) {
 			!strings.Contains(lines[2], "Warning") || !strings.Contains(lines[2], "UserErrorEncryptionSettingsDrift") {
 			t.Errorf("the alerts are (%v):\n%s", err, out)
 		}
-		m.searchSecrets(t)
+		m.searchSecrets(ctx, t, url)
 	})
 }

@@ -31,7 +31,8 @@ func (b *backupRun) prove(ctx context.Context) (err error) {
 		if err != nil {
 			return fmt.Errorf("read back disk %s: %w", d.Name, err)
 		}
-		disks = append(disks, proof.Disk{Name: d.Name, ReaderAt: written, Size: d.Size, ExpectEncrypted: b.point.hasKeys(d.Name), BEK: b.keys[d.Name].bek})
+		disks = append(disks, proof.Disk{Name: d.Name, ReaderAt: written, Size: d.Size, ExpectEncrypted: b.point.hasKeys(d.Name), BEK: b.keys[d.Name].bek,
+			NoBEK: whyNoBEK(b.keys[d.Name].err)})
 	}
 	if b.point.Verdict, err = proof.Prove(ctx, disks, b.s.o.Now); err != nil {
 		return err
@@ -44,32 +45,28 @@ func (b *backupRun) prove(ctx context.Context) (err error) {
 	return nil
 }
 
-// explain says of a disk that failed what only the key vault knows.
+// explain says of a disk whose key opens nothing what only the key vault knows: whose key it is.
 func (b *backupRun) explain() {
 	for _, v := range b.point.Verdict.Disks {
-		key, ok := b.keys[v.Name]
-		switch {
-		case !ok:
-		case v.Kind == proof.NoKey && key.err != nil:
-			b.point.Verdict.Explain(v.Name, whyNoBEK(key.err), adviceNoBEK)
-		case v.Kind == proof.WrongKey && key.machine != "" && !strings.EqualFold(key.machine, b.vm.ID.Name()):
-			b.point.Verdict.Explain(v.Name, "the secret says that it is of the virtual machine "+key.machine, "")
+		machine := b.keys[v.Name].machine
+		if v.Kind == proof.WrongKey && machine != "" && !strings.EqualFold(machine, b.vm.ID.Name()) {
+			b.point.Verdict.Explain(v.Name, "the secret says that it is of the virtual machine "+machine)
 		}
 	}
 }
 
-const adviceNoBEK = "Set the encryption settings to a secret that is wrapped by a version of the key that exists (kluis vm encryption set makes one), then run the backup again. " +
-	"Keep the recovery points before this one."
-
-// whyNoBEK tells a person why the secret in a recovery point can't be unwrapped by the key in it. The errors name
-// ids and tags, and nothing secret.
-func whyNoBEK(err error) string {
+// whyNoBEK tells a person why the secret in a recovery point can't be unwrapped by the key in it; nil if it can.
+// The errors name ids and tags, and nothing secret.
+func whyNoBEK(err error) error {
+	if err == nil {
+		return nil
+	}
 	for _, known := range []error{keyvault.ErrSecretVersionMissing, keyvault.ErrKeyVersionMissing, keyvault.ErrNotWrapped, keyvault.ErrUnwrap} {
 		if errors.Is(err, known) {
-			return err.Error()
+			return err
 		}
 	}
-	return "the backups of secret and key in it do not open"
+	return errors.New("the backups of secret and key in it do not open")
 }
 
 // warningsOf is what should be said of a point that was taken. A disk whose bytes and settings disagree fails

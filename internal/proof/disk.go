@@ -16,7 +16,7 @@ import (
 const (
 	adviceBackUpAgain = "Run the backup again. If the proof fails again, look at the disk on the VM's host."
 	adviceWrongKey    = "Check that the VM's encryption settings name the secret of this VM and the version that its disks were encrypted with, then run the backup again."
-	adviceNoBEK       = "Check that the VM's encryption settings name the secret and the key that belong together, in versions that the key vault still holds, then run the backup again."
+	adviceNoBEK       = "Check that the VM's encryption settings name the secret and the key that belong together, in versions that the key vault still holds ('kluis vm encryption set' makes a secret anew), then run the backup again. Keep the recovery points before this one."
 	adviceNoKey       = "Set the VM's encryption settings to the secret and the key that open this disk, then run the backup again."
 	adviceNoEncrypt   = "Check that encryption of the disk was finished in the guest. If the disk is meant to be plain, remove it from the VM's encryption settings."
 	adviceHeader      = "Look at the header in the guest with 'cryptsetup luksDump', mend it with 'cryptsetup repair' or from a header backup, and run the backup again. Keep the recovery points before this one."

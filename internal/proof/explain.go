@@ -10,27 +10,27 @@ const (
 	NoKey        Kind = "noKey"         // it is encrypted, and there is no key for it
 	NothingFound Kind = "nothingFound"  // no encryption is where it was expected
 	HeaderDamage Kind = "headerDamaged" // of the encrypted volume
-	Unsupported  Kind = "unsupported"   // it is encrypted in a way that can't be proved, or is being converted
+	Converting   Kind = "converting"    // it is being encrypted, decrypted or encrypted anew
+	Unprotected  Kind = "unprotected"   // its key lies in clear on the disk
+	Unsupported  Kind = "unsupported"   // it is encrypted in a way that can't be proved
 	NoContent    Kind = "noContent"     // the key opens it, and nothing known is inside
 )
 
 var kinds = map[string]Kind{
-	adviceBackUpAgain: Unreadable, adviceWrongKey: WrongKey, adviceNoKey: NoKey, adviceNoEncrypt: NothingFound,
-	adviceHeader: HeaderDamage, adviceUnsupported: Unsupported, adviceContent: NoContent,
+	adviceBackUpAgain: Unreadable, adviceWrongKey: WrongKey, adviceNoKey: NoKey, adviceNoBEK: NoKey, adviceNoEncrypt: NothingFound,
+	adviceHeader: HeaderDamage, adviceMetadata: HeaderDamage, adviceConversion: Converting, adviceUnprotected: Unprotected,
+	adviceUnsupported: Unsupported, adviceContent: NoContent,
 }
 
-// Explain adds to what was found on a disk what the bytes can't tell and its owner knows: whose the key is, or
-// why there is none. An empty advice leaves the one that is there. A disk that didn't fail needs none.
-func (v *Verdict) Explain(disk, reason, advice string) {
+// Explain adds to what was found on a disk what the bytes can't tell and its owner knows: whose the key is. A
+// disk that didn't fail needs no explanation.
+func (v *Verdict) Explain(disk, reason string) {
 	for i := range v.Disks {
 		d := &v.Disks[i]
 		if d.Name != disk || d.State != Failed {
 			continue
 		}
 		d.Reason += "; " + reason
-		if advice != "" {
-			d.Advice = advice
-		}
 	}
 	v.Reason, v.Advice = "", ""
 	v.conclude()
