@@ -126,14 +126,7 @@ func (d *Disk) fetch(ctx context.Context, missing []piece) error {
 	defer units.Put(plain)
 	for _, pl := range plans {
 		for _, one := range pl.pack.runs(pl.slots) {
-			err := d.store.readRun(ctx, pl.pack, pl.slots, one, *sealed, *plain, func(i int, plain []byte, err error) error {
-				m := at[pl.indexes[i]]
-				if err != nil && m.into != nil {
-					plain, err = d.store.readElsewhere(ctx, m.ref, chunk.Data, err)
-				}
-				return d.deliver(m, plain, err)
-			})
-			if err != nil {
+			if err := d.fetchRun(ctx, pl, one, at, *sealed, *plain); err != nil {
 				return err
 			}
 		}
@@ -141,20 +134,60 @@ func (d *Disk) fetch(ctx context.Context, missing []piece) error {
 	return nil
 }
 
-// deliver copies a chunk to where it is wanted, and keeps it if only a part was.
-func (d *Disk) deliver(m piece, plain []byte, err error) error {
+// fetchRun reads a run and opens its chunks: right where they are wanted, if they are wanted whole.
+func (d *Disk) fetchRun(ctx context.Context, pl *plan, one run, at map[int64]piece, sealed, spare []byte) error {
+	sealed = sealed[:one.end-one.off]
+	if err := readRange(ctx, d.store.bucket, pl.pack.id.Name(), one.off, sealed); err != nil {
+		return d.fetchOneByOne(ctx, pl, one, at, err)
+	}
+	for i := one.first; i <= one.last; i++ {
+		e, m := pl.pack.Entries[pl.slots[i]], at[pl.indexes[i]]
+		dst := spare[:0]
+		if len(m.into) == int(e.Plain) {
+			dst = m.into[:0:len(m.into)]
+		}
+		plain, err := d.store.codec.Open(dst, sealed[int64(e.Offset)-one.off:][:e.Length], pl.pack.box, pl.pack.place(pl.slots[i]), e.Info)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", pl.pack.id.Name(), err)
+		}
+		if err := d.deliver(ctx, m, plain, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetchOneByOne tells the good chunks of a run that can't be read in one piece from the bad.
+func (d *Disk) fetchOneByOne(ctx context.Context, pl *plan, one run, at map[int64]piece, cause error) error {
+	if !isDamage(cause) {
+		return fmt.Errorf("read disk %s: %w", d.info.Name, cause)
+	}
+	return d.store.readRun(ctx, pl.pack, pl.slots, one, nil, nil, func(i int, plain []byte, err error) error {
+		return d.deliver(ctx, at[pl.indexes[i]], plain, err)
+	})
+}
+
+// deliver copies a chunk to where it is wanted, if it is not there already, and keeps it if only a part was
+// wanted. One that could not be read is looked for elsewhere.
+func (d *Disk) deliver(ctx context.Context, m piece, plain []byte, err error) error {
+	if err != nil && m.into == nil {
+		return nil // whoever wants it will be told
+	}
+	if err != nil {
+		plain, err = d.store.readElsewhere(ctx, m.ref, chunk.Data, err)
+	}
 	if err == nil && int64(len(plain)) != d.chunkLen(m.index) {
 		err = fmt.Errorf("chunk of %d bytes: %w", len(plain), chunk.ErrDamaged)
 	}
-	switch {
-	case err != nil && m.into == nil:
-		return nil // whoever wants it will be told
-	case err != nil:
+	if err != nil {
 		return d.damageOf(m.index, m.ref, err)
-	case len(m.into) < len(plain):
+	}
+	if len(m.into) < len(plain) {
 		d.store.chunks.put(m.ref, bytes.Clone(plain), len(plain))
 	}
-	copy(m.into, plain[m.within:])
+	if len(m.into) > 0 && &m.into[0] != &plain[m.within] {
+		copy(m.into, plain[m.within:])
+	}
 	return nil
 }
 
