@@ -175,7 +175,7 @@ func TestBitLockerSabotage(t *testing.T) {
 			d := windowsDisk(b, bytes.Clone(bek))
 			test.spoil(&d, b)
 			v := prove(t, d)
-			if one := v.Disks[0]; v.State != proof.Failed || one.Advice == "" || !strings.Contains(one.Reason, test.want) {
+			if one := v.Disks[0]; v.State != proof.Failed || one.Advice == "" || one.Kind == "" || !strings.Contains(one.Reason, test.want) {
 				t.Errorf("the verdict is %+v, without %q", v, test.want)
 			}
 		})

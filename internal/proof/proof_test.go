@@ -175,7 +175,7 @@ func TestSabotage(t *testing.T) {
 				test.spoil(version, &d, image)
 				v := prove(t, d)
 				one := v.Disks[0]
-				if v.State != proof.Failed || one.State != proof.Failed || one.Advice == "" || v.Advice == "" {
+				if v.State != proof.Failed || one.State != proof.Failed || one.Advice == "" || one.Kind == "" || v.Advice == "" {
 					t.Errorf("the verdict is %+v", v)
 				}
 				if !strings.Contains(one.Reason, test.want) || !strings.Contains(v.Reason, one.Reason) {
