@@ -29,6 +29,9 @@ type config struct {
 	Workers     int      `yaml:"workers"`
 	Node        string   `yaml:"node"`
 	LogLevel    string   `yaml:"log-level"`
+
+	SealIdentity   string `yaml:"seal-identity"`
+	SealPassphrase string `yaml:"seal-passphrase-file"`
 }
 
 func defaults() config {
@@ -48,6 +51,8 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.RestoreDir, "restore-dir", c.RestoreDir, "folder for restored disks (default: DATA/disks)")
 	f.IntVar(&c.Workers, "workers", c.Workers, "jobs that run at once")
 	f.StringVar(&c.Node, "node", c.Node, "name of this server among those that share the database")
+	f.StringVar(&c.SealIdentity, "seal-identity", c.SealIdentity, "file of the age identities that open the root key (default: DATA/seal/seal-identity.txt)")
+	f.StringVar(&c.SealPassphrase, "seal-passphrase-file", c.SealPassphrase, "file of the passphrase that protects the identity file (default: there is none)")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 }
 

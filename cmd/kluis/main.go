@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kluis/internal/cli"
+	"kluis/internal/cli/kit"
 	storecommands "kluis/internal/cli/store"
 	volumecommands "kluis/internal/cli/volume"
 )
@@ -24,7 +25,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := cli.New(serveCommand(), storecommands.Command(storecommands.Options{Now: time.Now}), volumecommands.Command())
+	root := cli.New(serveCommand(), storecommands.Command(storecommands.Options{Now: time.Now}), volumecommands.Command(), kit.Command(kit.Options{Now: time.Now}))
 	os.Exit(cli.Execute(ctx, root, os.Args[1:]))
 }
 

@@ -98,8 +98,27 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 	return nil
 }
 
+// openRoot opens the root key, from wherever it is to be opened.
+func (c config) openRoot(log *slog.Logger) (*seal.Root, error) {
+	o := seal.Options{Rand: rand.Reader, Identity: c.SealIdentity, Credentials: os.Getenv("CREDENTIALS_DIRECTORY")}
+	if c.SealPassphrase != "" {
+		var err error
+		if o.Passphrase, err = seal.ReadPassphrase(c.SealPassphrase); err != nil {
+			return nil, err
+		}
+		defer o.Passphrase.Wipe()
+	}
+	root, created, err := seal.OpenOrCreate(filepath.Join(c.Data, "seal"), o)
+	if created {
+		log.Warn("a root key was made; write a recovery kit and keep it in a safe place: without it nothing that is sealed can be opened",
+			"command", "kluis recovery-kit --data "+c.Data+" --out FILE")
+	}
+	return root, err
+}
+
 // keepKeyVaults does, every hour, what key vaults do by themselves: it lets go of what has been in soft delete for its
-// time, and rotates the keys whose policy says so.
+// time, and rotates the keys whose policy says so. When the root key was rotated it seals anew, at once; what a server
+// that was killed had left of that is done at the start.
 func (p *parts) keepKeyVaults(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
@@ -110,12 +129,25 @@ func (p *parts) keepKeyVaults(ctx context.Context) {
 		if err := p.keyvault.RotateDue(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("rotate keys by their policies", "error", err)
 		}
+		if err := p.reseal(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("seal anew under the present root key", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-p.keyvault.RootRotated():
 		case <-tick.C:
 		}
 	}
+}
+
+// reseal brings under the present root key what is sealed under an older one.
+func (p *parts) reseal(ctx context.Context) error {
+	n, err := p.keyvault.Reseal(ctx)
+	if n > 0 {
+		p.log.Info("sealed anew under the present root key", "versions", n)
+	}
+	return errors.Join(err, p.identity.Reseal(ctx, p.root, p.root.Mark()))
 }
 
 const adminFile = "admin.json"
@@ -137,13 +169,8 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 	if err := checkSeal(c.Data); err != nil {
 		return nil, err
 	}
-	root, created, err := seal.OpenOrCreate(filepath.Join(c.Data, "seal"), seal.Options{Rand: rand.Reader})
-	if err != nil {
+	if p.root, err = c.openRoot(log); err != nil {
 		return nil, err
-	}
-	if created {
-		log.Warn("a root key was made; copy the identity file to a safe place: without it nothing that is sealed can be opened",
-			"identity", filepath.Join(c.Data, "seal", seal.IdentityFile))
 	}
 	if p.install, err = openInstallation(c.Data); err != nil {
 		return nil, err
@@ -158,7 +185,7 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 	if p.db, err = database.Open(ctx, c.Database); err != nil {
 		return nil, err
 	}
-	if err := p.buildServices(ctx, c, root, host); err != nil {
+	if err := p.buildServices(ctx, c, host); err != nil {
 		return nil, err
 	}
 	if p.door, err = p.doors(host); err != nil {
@@ -174,6 +201,7 @@ type parts struct {
 	base    string // https://localhost:8443
 	domain  string
 	install installation
+	root    *seal.Root
 
 	tls    *tls.Config
 	caFile string
@@ -191,14 +219,14 @@ type parts struct {
 	deployments *deployment.Service
 }
 
-func (p *parts) buildServices(ctx context.Context, c config, root *seal.Root, host string) (err error) {
+func (p *parts) buildServices(ctx context.Context, c config, host string) (err error) {
 	if p.identity, err = identity.New(ctx, identity.Options{DB: p.db, TenantID: p.install.TenantID, SubscriptionID: p.install.SubscriptionID,
-		Issuer: p.base, Now: time.Now, Rand: rand.Reader, Seal: root}); err != nil {
+		Issuer: p.base, Now: time.Now, Rand: rand.Reader, Seal: p.root}); err != nil {
 		return err
 	}
 	p.resources = resources.New(resources.Options{DB: p.db, Authorizer: p.identity, TenantID: p.install.TenantID,
 		SubscriptionID: p.install.SubscriptionID, SubscriptionName: "Kluis", Now: time.Now})
-	if p.keyvault, err = keyvault.New(keyvault.Options{DB: p.db, Seal: root, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "vault." + host,
+	if p.keyvault, err = keyvault.New(keyvault.Options{DB: p.db, Seal: p.root, Root: p.root, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "vault." + host,
 		TenantID: p.install.TenantID, Issuer: p.identity.Issuer(), Now: time.Now, Rand: rand.Reader}); err != nil {
 		return err
 	}
@@ -213,7 +241,7 @@ func (p *parts) buildServices(ctx context.Context, c config, root *seal.Root, ho
 		Bucket: objects.Prefix(p.store, "blobs/"), Now: time.Now, NewID: uuid.NewString})
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Now: time.Now, NewID: uuid.NewString})
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
-	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: p.store, Node: c.Node, Wrapper: root, Authorizer: p.identity,
+	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: p.store, Node: c.Node, Wrapper: p.root, Authorizer: p.identity,
 		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {

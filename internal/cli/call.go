@@ -79,11 +79,15 @@ func adminFile(cmd *cobra.Command) string {
 	if file := flagOr(cmd, "admin", "KLUIS_ADMIN"); file != "" {
 		return file
 	}
-	data := os.Getenv("KLUIS_DATA")
-	if data == "" {
-		data = "/var/lib/kluis"
+	return filepath.Join(DataFolder(), "admin.json")
+}
+
+// DataFolder is where the server of this machine keeps what it keeps, unless a flag says otherwise.
+func DataFolder() string {
+	if data := os.Getenv("KLUIS_DATA"); data != "" {
+		return data
 	}
-	return filepath.Join(data, "admin.json")
+	return "/var/lib/kluis"
 }
 
 // require says which flags a command can't do without.

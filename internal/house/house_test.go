@@ -27,7 +27,7 @@ var floors = []struct {
 	{"demo", []string{"demo"}, []string{"internal/client", "internal/volume", "internal/secret", "internal/armid"},
 		"the demo is a client; it makes and opens its volumes itself"},
 	{"bench", []string{"bench"}, nil, "measures whole processes from outside"},
-	{"tools", []string{"internal/cli/store", "internal/cli/volume"}, []string{
+	{"tools", []string{"internal/cli/store", "internal/cli/volume", "internal/cli/kit"}, []string{
 		"internal/cli", "internal/recovery", "internal/volume", "internal/fabric", "internal/nbd", "internal/objects", "internal/seal", "internal/secret"},
 		"commands that work on a store or a disk with no server running: that is how one checks, measures and rescues"},
 	{"commands", []string{"internal/cli"}, []string{"internal/client", "internal/volume", "internal/secret", "internal/armid"},

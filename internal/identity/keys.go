@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/rsa"
@@ -91,6 +92,34 @@ func openKey(seal Sealer, k sealedKey) (signingKey, error) {
 		return signingKey{}, err
 	}
 	return signingKey{id: base64.RawURLEncoding.EncodeToString(thumbprint), private: private}, nil
+}
+
+// Reseal seals the signing keys anew that don't begin with the mark of the present root key.
+func (s *Service) Reseal(ctx context.Context, seal Sealer, mark []byte) error {
+	return s.db.InTx(ctx, func(tx *database.Tx) error {
+		stored, err := signingKeys(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, k := range stored {
+			if bytes.HasPrefix(k.sealed, mark) {
+				continue
+			}
+			plain, err := seal.Open(keyContext(k.generation), k.sealed)
+			if err != nil {
+				return fmt.Errorf("open signing key %d: %w", k.generation, err)
+			}
+			k.sealed, err = seal.Seal(keyContext(k.generation), plain)
+			clear(plain)
+			if err != nil {
+				return fmt.Errorf("seal signing key %d anew: %w", k.generation, err)
+			}
+			if err := updateSigningKey(ctx, tx, k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func keyContext(generation int64) string { return fmt.Sprintf("identity/signing-key/%d", generation) }

@@ -142,3 +142,8 @@ func signingKeys(ctx context.Context, tx *database.Tx) (all []sealedKey, err err
 	}
 	return all, rows.Err()
 }
+
+func updateSigningKey(ctx context.Context, tx *database.Tx, k sealedKey) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_signing_keys SET sealed = $2 WHERE generation = $1`, k.generation, k.sealed)
+	return err
+}

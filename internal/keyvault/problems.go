@@ -179,6 +179,16 @@ func releaseUnsupported() *problem.Error {
 		WithAdvice("Use the key where it is, with wrapKey, unwrapKey, encrypt, decrypt or sign.")
 }
 
+func rootFixed() *problem.Error {
+	return problem.New(problem.Unsupported, "NotSupported", "The root key of this server can't be changed.").
+		WithAdvice("Change it where it is kept.")
+}
+
+func badRecipient(recipient string, err error) *problem.Error {
+	return problem.New(problem.Invalid, "BadRecipient", "The recipient %q can't be changed: %s.", clip(recipient), err).WithTarget("recipient").
+		WithAdvice("List the recipients, and write one as age shows it: age1 and 58 letters and digits.")
+}
+
 func badRotationPolicy(format string, args ...any) *problem.Error {
 	return problem.New(problem.Invalid, "BadParameter", "The rotation policy is invalid: %s.", fmt.Sprintf(format, args...)).WithTarget("lifetimeActions").
 		WithAdvice("Correct the rotation policy and send the request again.")

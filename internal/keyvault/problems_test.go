@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -26,7 +27,8 @@ func TestProblems(t *testing.T) {
 		badVault("sku", "sku.name is %q, and must be standard or premium", "gold"), rbacUnsupported(), badPolicy("%q is not a permission for keys", "fly"), badPolicyChange("burn"),
 		tooManyPolicies(), badParameter("value", "it is too long"), objectNotFound(k), objectNotFound(s), deletedObjectNotFound(s), objectIsDeleted(k), objectInTheWay(s), objectExists(k),
 		objectPurgeProtected(s), disabled(secretGet, Secrets), disabled(keyWrap, Keys), notYetValid(keyWrap), expired(keyWrap), operationForbidden(keyUnwrap), unwrapFailed(keyUnwrap), unwrapFailed(keyDecrypt),
-		badRotationPolicy("it has two triggers"), badPeriod("attributes.expiryTime", "a year"), releaseUnsupported(),
+		badRotationPolicy("it has two triggers"), badPeriod("attributes.expiryTime", "a year"), releaseUnsupported(), rootFixed(),
+		badRecipient("age1x", errors.New("not a recipient")),
 		badBlob(), wrongBlob(Keys, Secrets),
 	} {
 		if p.Advice == "" {

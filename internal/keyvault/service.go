@@ -57,10 +57,11 @@ type Groups interface {
 	GroupExists(ctx context.Context, name string) error
 }
 
-// Options are what the service is built from; all but Groups, Issuer, Rand and NewVersion are needed.
+// Options are what the service is built from; all but Root, Groups, Issuer, Rand and NewVersion are needed.
 type Options struct {
 	DB         *database.DB
 	Seal       Sealer
+	Root       Root // rotates what Seal seals under; nil: nobody may
 	Authorizer Authorizer
 	Groups     Groups // asked before a key vault is put into a group; nil takes any group
 	DNSSuffix  string // "vault.localhost:8443": a key vault's URI is https://<name>.<suffix>/
@@ -75,6 +76,8 @@ type Options struct {
 type Service struct {
 	o   Options
 	log *audit.Log
+
+	rotated chan struct{} // gets a value when the root key has changed
 }
 
 // New returns the service. It fails when the database holds what another root key has sealed: better at the
@@ -86,7 +89,7 @@ func New(o Options) (*Service, error) {
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	s := &Service{o: o, log: audit.New(o.DB, o.Seal, o.Rand)}
+	s := &Service{o: o, log: audit.New(o.DB, o.Seal, o.Rand), rotated: make(chan struct{}, 1)}
 	if o.NewVersion == nil {
 		s.o.NewVersion = s.randomVersion
 	}

@@ -21,6 +21,10 @@ func insertSeal(ctx context.Context, tx *database.Tx, sealed []byte) error {
 	return exec(ctx, tx, "insert seal check", `INSERT INTO keyvault_seal (id, sealed) VALUES ('check', $1)`, sealed)
 }
 
+func updateSeal(ctx context.Context, tx *database.Tx, sealed []byte) error {
+	return exec(ctx, tx, "seal the check anew", `UPDATE keyvault_seal SET sealed = $1 WHERE id = 'check'`, sealed)
+}
+
 // vaultRow is a key vault, living or deleted.
 type vaultRow struct {
 	Vault
@@ -202,6 +206,33 @@ func updateVersion(ctx context.Context, tx *database.Tx, r record) error {
 	return exec(ctx, tx, "update version of "+r.kind.word(),
 		`UPDATE keyvault_versions SET document = $5, changed_at = $6 WHERE vault = $1 AND kind = $2 AND name_key = $3 AND version = $4`,
 		fold(r.vault), string(r.kind), fold(r.name), r.version, string(document), database.Micros(r.changed))
+}
+
+// sealedRow is what is sealed of one version, and where it belongs.
+type sealedRow struct {
+	target
+	sealed []byte
+}
+
+// selectUnderOtherRoots returns versions after one, in the order of their keys, that don't begin with the mark.
+func selectUnderOtherRoots(ctx context.Context, tx *database.Tx, mark []byte, after target, limit int) ([]sealedRow, error) {
+	scan := func(row scanner) (r sealedRow, err error) {
+		err = row.Scan(&r.vault, &r.kind, &r.name, &r.version, &r.sealed)
+		return r, err
+	}
+	return collect(ctx, tx, scan, `SELECT vault, kind, name_key, version, sealed FROM keyvault_versions
+		WHERE substr(sealed, 1, 5) <> $1 AND (vault, kind, name_key, version) > ($2, $3, $4, $5)
+		ORDER BY vault, kind, name_key, version LIMIT $6`, mark, after.vault, string(after.kind), after.name, after.version, limit)
+}
+
+func countUnderOtherRoots(ctx context.Context, tx *database.Tx, mark []byte) (n int, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM keyvault_versions WHERE substr(sealed, 1, 5) <> $1`, mark).Scan(&n)
+	return n, err
+}
+
+func updateSealed(ctx context.Context, tx *database.Tx, r sealedRow) error {
+	return exec(ctx, tx, "seal anew", `UPDATE keyvault_versions SET sealed = $5 WHERE vault = $1 AND kind = $2 AND name_key = $3 AND version = $4`,
+		r.vault, string(r.kind), r.name, r.version, r.sealed)
 }
 
 // selectRotationPolicy returns the policy of a key, or the one that stands for none.

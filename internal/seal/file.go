@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -11,6 +10,8 @@ import (
 	"path/filepath"
 
 	"filippo.io/age"
+
+	"kluis/internal/secret"
 )
 
 // The names of the two files in the folder given to OpenOrCreate.
@@ -31,11 +32,13 @@ var (
 
 // Options are what OpenOrCreate takes from outside.
 type Options struct {
-	Rand     io.Reader // root key and nonces; crypto/rand when nil
-	Identity string    // path of the identity file; IdentityFile in the folder when empty
+	Rand        io.Reader    // root keys and nonces; crypto/rand when nil
+	Identity    string       // path of the identity file; IdentityFile in the folder when empty
+	Passphrase  secret.Bytes // opens an identity file that a passphrase protects, and protects a new one
+	Credentials string       // folder of systemd's credentials ($CREDENTIALS_DIRECTORY), which come before the files; may be empty
 }
 
-// OpenOrCreate opens the root key of a folder. The first time it makes identity and root; created
+// OpenOrCreate opens the root keys of a folder. The first time it makes identity and root; created
 // tells so, because the person who runs the server must hear where the identity lies.
 //
 // It never makes a new identity beside an existing root (ErrNoIdentity), and never uses an
@@ -57,48 +60,68 @@ func OpenOrCreate(dir string, o Options) (r *Root, created bool, err error) {
 		return nil, false, fmt.Errorf("read wrapped root key: %w", err)
 	}
 	hasRoot := err == nil
-	ids, err := readIdentities(o.Identity)
+	ids, err := o.identities()
 	switch {
 	case err == nil && hasRoot:
 		r, err = openRoot(wrapped, ids, o.Rand)
-		return r, false, err
 	case errors.Is(err, fs.ErrNotExist) && hasRoot:
 		return nil, false, fmt.Errorf("%w: %s holds a root key, but %s, which opens it, is not there; put it back from your copy", ErrNoIdentity, rootPath, o.Identity)
 	case errors.Is(err, fs.ErrNotExist):
-		if ids, err = createIdentity(o.Identity); err != nil {
-			return nil, false, err
+		if ids, err = o.createIdentity(); err == nil {
+			r, err = createRoot(rootPath, ids, o.Rand)
 		}
-	case err != nil:
+	case err == nil:
+		r, err = createRoot(rootPath, ids, o.Rand)
+	}
+	if err != nil {
 		return nil, false, err
 	}
-	r, err = createRoot(rootPath, ids, o.Rand)
-	return r, err == nil, err
+	r.path = rootPath
+	return r, !hasRoot, nil
 }
 
-func openRoot(wrapped []byte, ids []*age.X25519Identity, rand io.Reader) (*Root, error) {
-	with := make([]age.Identity, len(ids))
-	for i, id := range ids {
-		with[i] = id
-	}
-	key, err := unwrap(wrapped, with)
-	if err != nil {
-		return nil, fmt.Errorf("unwrap root key: %w", err)
-	}
-	return newRoot(key, ids, rand)
-}
-
-func createRoot(path string, ids []*age.X25519Identity, rand io.Reader) (*Root, error) {
-	key := make([]byte, rootSize)
-	if _, err := io.ReadFull(rand, key); err != nil {
-		return nil, fmt.Errorf("draw root key: %w", err)
-	}
-	r, err := newRoot(key, ids, rand)
+// OpenWith opens root keys by an identity file and the bytes of a root.age, wherever they come from. Such a
+// root seals and opens; it can't be rotated, for there is no file to write.
+func OpenWith(identityFile string, passphrase secret.Bytes, wrapped []byte, rand io.Reader) (*Root, error) {
+	ids, err := Options{Identity: identityFile, Passphrase: passphrase}.identities()
 	if err != nil {
 		return nil, err
 	}
-	wrapped, err := r.Wrap(key)
+	return openRoot(wrapped, ids, rand)
+}
+
+func openRoot(wrapped []byte, ids []*age.X25519Identity, rand io.Reader) (*Root, error) {
+	r := newRoot(ids, rand)
+	plain, err := unwrap(wrapped, r.identities)
 	if err != nil {
-		return nil, fmt.Errorf("wrap root key: %w", err)
+		return nil, fmt.Errorf("unwrap root key: %w", err)
+	}
+	defer clear(plain)
+	if r.ring, err = parseRing(plain, r.own); err != nil {
+		return nil, fmt.Errorf("read root key: %w", err)
+	}
+	return r, nil
+}
+
+func newRoot(ids []*age.X25519Identity, rand io.Reader) *Root {
+	r := &Root{rand: rand}
+	for _, i := range ids {
+		r.identities = append(r.identities, i)
+		r.own = append(r.own, i.Recipient().String())
+	}
+	return r
+}
+
+func createRoot(path string, ids []*age.X25519Identity, rand io.Reader) (*Root, error) {
+	r := newRoot(ids, rand)
+	root, err := drawRoot(rand)
+	if err != nil {
+		return nil, err
+	}
+	r.ring = ring{[]rootKey{root}, r.own}
+	wrapped, err := r.ring.wrap()
+	if err != nil {
+		return nil, err
 	}
 	if err := createFile(path, wrapped); err != nil {
 		return nil, fmt.Errorf("write wrapped root key: %w", err)
@@ -106,41 +129,12 @@ func createRoot(path string, ids []*age.X25519Identity, rand io.Reader) (*Root, 
 	return r, nil
 }
 
-func createIdentity(path string) ([]*age.X25519Identity, error) {
-	id, err := age.GenerateX25519Identity()
-	if err != nil {
-		return nil, fmt.Errorf("make identity: %w", err)
+func drawRoot(rand io.Reader) (rootKey, error) {
+	key := make([]byte, rootSize)
+	if _, err := io.ReadFull(rand, key); err != nil {
+		return rootKey{}, fmt.Errorf("draw root key: %w", err)
 	}
-	text := fmt.Sprintf("# Opens everything that this server seals. Keep a copy offline; show it to nobody.\n# public key: %s\n%s\n", id.Recipient(), id)
-	if err := createFile(path, []byte(text)); err != nil {
-		return nil, fmt.Errorf("write identity file: %w", err)
-	}
-	return []*age.X25519Identity{id}, nil
-}
-
-func readIdentities(path string) ([]*age.X25519Identity, error) {
-	if err := checkMode(path); err != nil {
-		return nil, fmt.Errorf("read identity file: %w", err)
-	}
-	text, err := readBounded(path)
-	if err != nil {
-		return nil, fmt.Errorf("read identity file: %w", err)
-	}
-	defer clear(text)
-	parsed, err := age.ParseIdentities(bytes.NewReader(text))
-	if err != nil {
-		// age's own error may quote the line, which is the secret.
-		return nil, fmt.Errorf("identity file %s is not a list of age identities", path)
-	}
-	ids := make([]*age.X25519Identity, 0, len(parsed))
-	for _, p := range parsed {
-		id, ok := p.(*age.X25519Identity)
-		if !ok {
-			return nil, fmt.Errorf("identity file %s holds an identity that is not X25519", path)
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
+	return newRootKey(key)
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -182,6 +176,27 @@ func createFile(path string, data []byte) error {
 		return err
 	}
 	if err := os.Link(unfinished, path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// replaceFile puts a file in the place of another, whole and durable, or leaves the other.
+func replaceFile(path string, data []byte) error {
+	unfinished := path + ".new"
+	if err := os.Remove(unfinished); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.Remove(unfinished) }() // gone already when all went well
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(unfinished, path); err != nil {
 		return err
 	}
 	return syncFolder(filepath.Dir(path))

@@ -49,7 +49,7 @@ func ReadKeyFile(path string) (secret.Bytes, error) {
 
 // UnwrapWith returns what Wrap was given, by the identity file alone: when root key and database are gone.
 func UnwrapWith(identityFile string, wrapped []byte) ([]byte, error) {
-	ids, err := readIdentities(identityFile)
+	ids, err := Options{Identity: identityFile}.identities()
 	if err != nil {
 		return nil, err
 	}

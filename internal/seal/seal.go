@@ -1,12 +1,19 @@
 // Package seal turns bytes that must stay secret into bytes that may be stored.
 //
 // One random root key, made at the first start, is the origin of all sealing. It is never on disk in
-// plain: it lies in root.age, encrypted with age to the recipients of an identity file. Who holds the
-// identity file and root.age can open everything; who holds one of them, or the database alone, nothing.
+// plain: it lies in root.age, encrypted with age to the recipients of an identity file and to those that were
+// added. Who holds one of these identities and root.age can open everything; who holds one of them, or the
+// database alone, nothing.
 //
 //	seal-identity.txt   age X25519 identities, mode 0600: unwraps the root at start; keep a copy offline
-//	root.age            the root key, encrypted to the recipients of those identities
+//	root.age            root keys, newest first, and recipients, encrypted to all recipients
 //	        └── HKDF-SHA-256(root, context) ── AES-256-GCM ── sealed bytes
+//
+// To rotate is to put a new root before the older ones. From then on what is sealed is sealed under the new one;
+// what was sealed before opens as before, for older roots are never dropped: backups of keys that lie in recovery
+// points can't be sealed anew. root.age is one file that is replaced whole, so a rotation that is killed has
+// either happened or not. The recipients lie within it and not beside it: who can write the folder but opens
+// nothing can't add himself.
 //
 // To seal is to encrypt and authenticate under a context: a string that says what the bytes are and
 // where they belong ("keyvault/v/secret/n/version"). Sealed bytes open only under the very same context,
@@ -20,7 +27,7 @@
 //	1 byte version (0x01) | 4 bytes id of the root key | 12 bytes nonce | ciphertext and 16 bytes tag
 //
 // The first five bytes and the context are authenticated with the ciphertext. The id is derived from the
-// root key and says nothing about it; it is there so that a later root can live beside an older one.
+// root key and says nothing about it; by it a root finds what it has sealed among several.
 // Nonces are random: each context has a key of its own, and no context is sealed often enough
 // (2^32 times) for a random 96-bit nonce to repeat.
 package seal
@@ -35,6 +42,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 
 	"filippo.io/age"
 
@@ -60,39 +69,62 @@ const (
 
 // Root seals and opens. It is safe for concurrent use.
 type Root struct {
-	key        secret.Bytes
-	id         [idSize]byte
-	identities []age.Identity
-	recipients []age.Recipient
 	rand       io.Reader
+	path       string // of root.age; empty for one that can only open
+	identities []age.Identity
+	own        []string // recipients of the identities, without whom the server doesn't start
+
+	changing sync.Mutex // held while root.age is replaced
+	mu       sync.RWMutex
+	ring     ring // replaced whole
 }
 
-func newRoot(key []byte, ids []*age.X25519Identity, rand io.Reader) (*Root, error) {
+// ring is what root.age holds.
+type ring struct {
+	roots      []rootKey // newest first, at least one
+	recipients []string  // all to whom root.age is wrapped, the server's own first
+}
+
+type rootKey struct {
+	key secret.Bytes
+	id  [idSize]byte
+}
+
+func newRootKey(key []byte) (rootKey, error) {
 	if len(key) != rootSize {
-		return nil, fmt.Errorf("root key has %d bytes, want %d", len(key), rootSize)
+		return rootKey{}, fmt.Errorf("root key has %d bytes, want %d", len(key), rootSize)
 	}
-	r := &Root{key: secret.New(key), rand: rand}
+	k := rootKey{key: secret.New(key)}
 	id, err := hkdf.Key(sha256.New, key, nil, "kluis/seal/v1/id", idSize)
 	if err != nil {
-		return nil, fmt.Errorf("derive id of the root key: %w", err)
+		return rootKey{}, fmt.Errorf("derive id of the root key: %w", err)
 	}
-	copy(r.id[:], id)
-	for _, i := range ids {
-		r.identities = append(r.identities, i)
-		r.recipients = append(r.recipients, i.Recipient())
-	}
-	return r, nil
+	copy(k.id[:], id)
+	return k, nil
+}
+
+func (r *Root) current() ring {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ring
+}
+
+// Mark is what everything begins with that Seal returns now. Sealed bytes that begin otherwise are under an older root.
+func (r *Root) Mark() []byte {
+	id := r.current().roots[0].id
+	return append([]byte{version1}, id[:]...)
 }
 
 // Seal encrypts and authenticates plain under context. Two calls never give the same bytes.
 func (r *Root) Seal(context string, plain []byte) ([]byte, error) {
-	aead, err := r.aead(context)
+	root := r.current().roots[0]
+	aead, err := root.aead(context)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]byte, headerSize+nonceSize, overhead+len(plain))
 	out[0] = version1
-	copy(out[1:], r.id[:])
+	copy(out[1:], root.id[:])
 	nonce := out[headerSize:]
 	if _, err := io.ReadFull(r.rand, nonce); err != nil {
 		return nil, fmt.Errorf("draw nonce: %w", err)
@@ -102,10 +134,15 @@ func (r *Root) Seal(context string, plain []byte) ([]byte, error) {
 
 // Open returns what Seal was given under the same context, or ErrSealed.
 func (r *Root) Open(context string, sealed []byte) ([]byte, error) {
-	if len(sealed) < overhead || sealed[0] != version1 || !bytes.Equal(sealed[1:headerSize], r.id[:]) {
+	if len(sealed) < overhead || sealed[0] != version1 {
 		return nil, ErrSealed
 	}
-	aead, err := r.aead(context)
+	roots := r.current().roots
+	at := slices.IndexFunc(roots, func(k rootKey) bool { return bytes.Equal(sealed[1:headerSize], k.id[:]) })
+	if at < 0 {
+		return nil, ErrSealed
+	}
+	aead, err := roots[at].aead(context)
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +154,8 @@ func (r *Root) Open(context string, sealed []byte) ([]byte, error) {
 	return plain, nil
 }
 
-func (r *Root) aead(context string) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, r.key.Reveal(), nil, "kluis/seal/v1/context/"+context, 32)
+func (k rootKey) aead(context string) (cipher.AEAD, error) {
+	key, err := hkdf.Key(sha256.New, k.key.Reveal(), nil, "kluis/seal/v1/context/"+context, 32)
 	if err != nil {
 		return nil, fmt.Errorf("derive sealing key: %w", err)
 	}
@@ -136,13 +173,20 @@ func additional(header []byte, context string) []byte {
 	return append(append(out, header...), context...)
 }
 
-// Wrap encrypts plain to the recipients of the identity file.
-func (r *Root) Wrap(plain []byte) ([]byte, error) { return wrap(plain, r.recipients) }
+// Wrap encrypts plain to all recipients.
+func (r *Root) Wrap(plain []byte) ([]byte, error) { return wrap(plain, r.current().recipients) }
 
 // Unwrap returns what Wrap was given; ErrSealed if no identity opens it or it was changed.
 func (r *Root) Unwrap(wrapped []byte) ([]byte, error) { return unwrap(wrapped, r.identities) }
 
-func wrap(plain []byte, to []age.Recipient) ([]byte, error) {
+func wrap(plain []byte, recipients []string) ([]byte, error) {
+	to := make([]age.Recipient, len(recipients))
+	for i, text := range recipients {
+		var err error
+		if to[i], err = parseRecipient(text); err != nil {
+			return nil, err
+		}
+	}
 	if len(plain) > maxWrapped/2 {
 		return nil, fmt.Errorf("wrap %d bytes: more than %d", len(plain), maxWrapped/2)
 	}

@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 
 // server is a running `kluis serve`, and what a client needs to speak to it.
 type server struct {
+	data         string
+	process      *exec.Cmd
+	killed       bool
 	endpoint     string
 	suffix       string // of key vaults
 	tenant       string
@@ -54,7 +57,12 @@ type server struct {
 // start runs the server in an empty data folder until the test ends.
 func start(t *testing.T) *server {
 	t.Helper()
-	data := t.TempDir()
+	return startIn(t, t.TempDir())
+}
+
+// startIn runs the server in a data folder.
+func startIn(t *testing.T, data string) *server {
+	t.Helper()
 	cmd := exec.Command(kluis, "serve", "--data", data, "--listen", "127.0.0.1:0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -64,13 +72,16 @@ func start(t *testing.T) *server {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s := &server{data: data, process: cmd}
 	t.Cleanup(func() {
+		if s.killed {
+			return
+		}
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the server ended with %v", err)
 		}
 	})
-	s := &server{}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if endpoint, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
 			s.endpoint = endpoint
@@ -82,6 +93,28 @@ func start(t *testing.T) *server {
 	}
 	s.connect(t, data)
 	return s
+}
+
+// kill ends the server as a power cut does.
+func (s *server) kill(t *testing.T) {
+	t.Helper()
+	if err := s.process.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = s.process.Wait()
+	s.killed = true
+}
+
+// run runs a command of kluis against the server and returns what it prints.
+func (s *server) run(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.Command(kluis, args...)
+	cmd.Env = append(os.Environ(), "KLUIS_DATA="+s.data)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("kluis %v: %v\n%s", args, err, out)
+	}
+	return string(out)
 }
 
 // connect reads what the server wrote for its clients.

@@ -20,7 +20,8 @@ import (
 func Provider(s *keyvault.Service) arm.Provider {
 	h := management{s}
 	return arm.Provider{Namespace: "Microsoft.KeyVault", Resources: []arm.Resource{
-		{Type: "Microsoft.KeyVault", Actions: map[string]arm.Handler{"checkNameAvailability": h.checkName, "verifyAudit": h.verifyAudit}},
+		{Type: "Microsoft.KeyVault", Actions: map[string]arm.Handler{"checkNameAvailability": h.checkName, "verifyAudit": h.verifyAudit,
+			"sealStatus": h.sealStatus, "rotateSeal": h.rotateRoot, "addSealRecipient": h.addRecipient, "removeSealRecipient": h.removeRecipient}},
 		{Type: "Microsoft.KeyVault/auditEvents", List: h.listAudit},
 		{Type: "Microsoft.KeyVault/vaults", Get: h.getVault, Put: h.putVault, Patch: h.patchVault, Delete: h.deleteVault, List: h.listVaults},
 		{Type: "Microsoft.KeyVault/vaults/accessPolicies", Put: h.putPolicies},
