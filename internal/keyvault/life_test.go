@@ -129,6 +129,68 @@ func TestNothingSecretIsOnDisk(t *testing.T) {
 	}
 }
 
+// The same in what a dump of either database holds: every column of every table of the key vault.
+func TestNothingSecretIsInADump(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		r := open(t, db, t.TempDir())
+		r.putVault("kv-one")
+		planted := [][]byte{[]byte("planted secret value"), plantedKey(t).D.Reveal()}
+		r.setSecret("kv-one", "s", string(planted[0]), keyvault.Change{Tags: map[string]string{"visible": "tag value"}})
+		if _, err := r.ImportKey(r.alice, "kv-one", "k", plantedKey(t), keyvault.Change{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Secret(r.alice, keyvault.SecretID{Vault: "kv-one", Name: "s"}); err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, table := range []string{"keyvault_vaults", "keyvault_objects", "keyvault_versions", "keyvault_uses", "keyvault_seal", "keyvault_audit_head", "keyvault_rotation_policies"} {
+			content := dump(t, db, table)
+			found = found || bytes.Contains(content, []byte("tag value"))
+			for i, p := range planted {
+				for form, needle := range leaks(p) {
+					if bytes.Contains(content, needle) {
+						t.Errorf("%s holds planted value %d as %s", table, i, form)
+					}
+				}
+			}
+		}
+		if !found {
+			t.Error("the search doesn't even find the tags, which are in plain")
+		}
+	})
+}
+
+func dump(t *testing.T, db *database.DB, table string) (content []byte) {
+	t.Helper()
+	err := db.Read(t.Context(), func(tx *database.Tx) error {
+		rows, err := tx.QueryContext(t.Context(), "SELECT * FROM "+table)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		columns, err := rows.Columns()
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			values := make([][]byte, len(columns))
+			to := make([]any, len(columns))
+			for i := range values {
+				to[i] = &values[i]
+			}
+			if err := rows.Scan(to...); err != nil {
+				return err
+			}
+			content = append(content, bytes.Join(values, []byte("\n"))...)
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
 // leaks are the forms of a value; those in base64 at each of the three offsets that it can have inside of something longer.
 func leaks(p []byte) map[string][]byte {
 	m := map[string][]byte{"itself": p, "hex": []byte(hex.EncodeToString(p)), "HEX": []byte(strings.ToUpper(hex.EncodeToString(p)))}

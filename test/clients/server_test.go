@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 // server is a running `kluis serve`, and what a client needs to speak to it.
 type server struct {
 	data         string
+	log          string // file of what it logs
 	process      *exec.Cmd
 	killed       bool
 	endpoint     string
@@ -63,16 +64,21 @@ func start(t *testing.T) *server {
 // startIn runs the server in a data folder.
 func startIn(t *testing.T, data string) *server {
 	t.Helper()
-	cmd := exec.Command(kluis, "serve", "--data", data, "--listen", "127.0.0.1:0")
+	cmd := exec.Command(kluis, "serve", "--data", data, "--listen", "127.0.0.1:0", "--log-level", "debug")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Stderr = t.Output()
+	logs, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = logs.Close() })
+	cmd.Stderr = logs
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{data: data, process: cmd}
+	s := &server{data: data, process: cmd, log: logs.Name()}
 	t.Cleanup(func() {
 		if s.killed {
 			return
@@ -89,7 +95,8 @@ func startIn(t *testing.T, data string) *server {
 		}
 	}
 	if s.endpoint == "" {
-		t.Fatal("the server ended before it was ready")
+		text, _ := os.ReadFile(s.log)
+		t.Fatalf("the server ended before it was ready:\n%s", text)
 	}
 	s.connect(t, data)
 	return s
