@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -12,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -143,11 +146,29 @@ func (p *parts) keepKeyVaults(ctx context.Context) {
 
 // reseal brings under the present root key what is sealed under an older one.
 func (p *parts) reseal(ctx context.Context) error {
+	if err := p.keepRoot(ctx); err != nil {
+		return err
+	}
 	n, err := p.keyvault.Reseal(ctx)
 	if n > 0 {
 		p.log.Info("sealed anew under the present root key", "versions", n)
 	}
 	return errors.Join(err, p.identity.Reseal(ctx, p.root, p.root.Mark()))
+}
+
+// keepRoot leaves a copy of the wrapped root keys in the recovery store, one for each set of roots and recipients. A
+// recovery kit from before a rotation then still opens everything: it has an identity, and the newest roots lie here.
+func (p *parts) keepRoot(ctx context.Context) error {
+	wrapped, err := p.root.Wrapped()
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte(strings.Join(p.root.Recipients(), " ")))
+	name := fmt.Sprintf("seal/%x-%x.age", p.root.Mark()[1:], sum[:8])
+	if err := p.store.Put(ctx, name, int64(len(wrapped)), bytes.NewReader(wrapped)); err != nil && !errors.Is(err, objects.ErrExists) {
+		return fmt.Errorf("keep a copy of the root keys in the recovery store: %w", err)
+	}
+	return nil
 }
 
 const adminFile = "admin.json"

@@ -30,7 +30,7 @@ func sealCommand() *cobra.Command {
 	})
 	rotate.Long = `Make a new root key, and seal everything anew under it. The server goes on serving meanwhile and may be killed at
 any moment: what is left is done after its next start. Older root keys stay, to open the backups of keys that lie
-in recovery points. Write a new recovery kit afterwards.`
+in recovery points.`
 	return noun("seal", "The root key, under which keys and secrets are stored",
 		"Everything secret is stored encrypted under a root key, and the root key is encrypted to the recipients of age identities.",
 		status, rotate, sealRecipients())

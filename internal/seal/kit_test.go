@@ -69,6 +69,35 @@ func TestKitOpensEverything(t *testing.T) {
 	}
 }
 
+// A kit from before a rotation opens what came after, with a copy of root.age from after.
+func TestOldKitWithNewerRoots(t *testing.T) {
+	dir := t.TempDir()
+	r, _ := open(t, dir)
+	path, _ := writeKit(t, dir, seal.Options{})
+	if err := r.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	sealed := mustSeal(t, r, "later")
+	wrapped, err := r.Wrapped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := seal.OpenKit(path, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.Open("c", sealed); !errors.Is(err, seal.ErrSealed) {
+		t.Errorf("the old kit alone: %v", err)
+	}
+	newer, err := seal.OpenWith(path, secret.Bytes{}, wrapped, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plain, err := newer.Open("c", sealed); err != nil || string(plain) != "later" {
+		t.Errorf("the old kit with newer roots: %v", err)
+	}
+}
+
 func TestKitOfAnIdentityUnderAPassphrase(t *testing.T) {
 	dir := t.TempDir()
 	o := seal.Options{Passphrase: secret.New([]byte("correct horse"))}

@@ -44,6 +44,10 @@ func TestSealRotatesAndTheServerIsKilled(t *testing.T) {
 	if out := s.run(t, "audit", "verify"); !strings.Contains(out, "The log is whole") {
 		t.Error(out)
 	}
+	copies, err := filepath.Glob(filepath.Join(s.data, "store", "seal", "*.age"))
+	if err != nil || len(copies) != 4 {
+		t.Errorf("the store holds %d copies of root keys, want one for the first and one for each rotation: %v", len(copies), err)
+	}
 	kit := filepath.Join(t.TempDir(), "kit.txt")
 	s.run(t, "recovery-kit", "--data", s.data, "--out", kit)
 	if text, err := os.ReadFile(kit); err != nil || !strings.Contains(string(text), "tenant: "+s.tenant) {

@@ -35,7 +35,8 @@ itself, wrapped. With it and the recovery store an empty machine gets back disks
 does. Whoever holds both can read every key and secret, so keep the kit offline and apart from the store: print it,
 or put it on a medium that lies in a safe.
 
-Write a new one after 'kluis seal rotate' and after the identities have changed. A server may run meanwhile.`,
+Write a new one after the identities have changed. After 'kluis seal rotate' an older kit still does, with the copy of
+the root keys that the server leaves in the recovery store. A server may run meanwhile.`,
 		Example: `  kluis recovery-kit --data /var/lib/kluis --out /media/safe/kluis-kit.txt
   kluis recovery-kit --data /var/lib/kluis | lp`,
 		Args: cobra.NoArgs,
