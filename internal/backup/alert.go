@@ -61,7 +61,7 @@ type source struct {
 
 // severityOf: all but drift means that a recovery point is not there, or would not help.
 func severityOf(p *problem.Error) Severity {
-	if p.Code == codeDrift {
+	if p.Code == codeDrift || p.Code == codeConverting {
 		return Warning
 	}
 	return Critical

@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"kluis/internal/job"
 	"kluis/internal/keyvault"
 	"kluis/internal/proof"
+	"kluis/internal/volume/volumetest"
 )
 
 // A VM that was protected in plain and is encrypted later goes on being backed up once the service may read
@@ -78,6 +80,41 @@ func TestEncryptedNoLonger(t *testing.T) {
 			t.Errorf("the item tells the drift %+v", drift)
 		}
 		h.putDisk("web", nil) // as the advice says
+		h.backedUp(item)
+		if drift := must(h.Item(h.ctx, item.ID))(t).Drift; len(drift) != 0 {
+			t.Errorf("the item still tells the drift %+v", drift)
+		}
+	})
+}
+
+// A disk whose encryption the guest is changing says so, and is proved again when that is over.
+func TestConverting(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		h := newHouse(t, db)
+		h.putVault()
+		kek := h.putKeyVault()
+		h.grantBackup()
+		const passphrase = "passphrase of web"
+		h.encryptedImage(h.imageOf("web"), passphrase, volumetest.Options{Version: 2, PBKDF: "pbkdf2"})
+		h.putDisk("web", h.setBEK(kek, "bek-web", passphrase, "web"))
+		h.putVM("web")
+		item := h.protect("web")
+		h.backedUp(item)
+		whole := must(os.ReadFile(h.imageOf("web")))(t)
+
+		cmd := exec.Command("cryptsetup", "reencrypt", "--init-only", "--batch-mode", "--disable-locks", "--key-file", "-", "--resilience", "none",
+			"--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000", h.imageOf("web"))
+		cmd.Stdin = strings.NewReader(passphrase)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		h.wantWarning(h.backUp(item, time.Time{}), "UserErrorEncryptionInProgress", "re-encrypting")
+		if drift := must(h.Item(h.ctx, item.ID))(t).Drift; len(drift) != 1 || drift[0].Bytes != "converting" || drift[0].Settings != "encrypted" {
+			t.Errorf("the item tells the drift %+v", drift)
+		}
+		h.wantAlerts("UserErrorEncryptionInProgress Warning")
+
+		h.check(os.WriteFile(h.imageOf("web"), whole, 0o600))
 		h.backedUp(item)
 		if drift := must(h.Item(h.ctx, item.ID))(t).Drift; len(drift) != 0 {
 			t.Errorf("the item still tells the drift %+v", drift)

@@ -227,13 +227,6 @@ func itemBeingDeleted(item Item) *problem.Error {
 
 // storeUnreadable tells why the recovery store of an item can't be used; another error stays as it is.
 func storeUnreadable(item Item, err error) error {
-	if p := storeProblem(item, err); p != nil {
-		return p
-	}
-	return err
-}
-
-func storeProblem(item Item, err error) *problem.Error {
 	if owned, ok := errors.AsType[*recovery.OwnedError](err); ok {
 		return problem.New(problem.Unavailable, "UserErrorRecoveryStoreInUse",
 			"Another process (%s) works on the recovery store of %s.", owned.Owner, item.VM.Name()).
@@ -246,7 +239,7 @@ func storeProblem(item Item, err error) *problem.Error {
 			WithTarget(item.ID.String()).
 			WithAdvice("Bring the folder or bucket of the recovery stores back to where the server looks for it (--store), and start the server again.").WithCause(err)
 	}
-	return nil
+	return err
 }
 
 func expiryInThePast(t time.Time) *problem.Error {
@@ -323,19 +316,29 @@ func notProved(reason, advice string) *problem.Error {
 		WithAdvice("%s", advice)
 }
 
-const codeDrift = "UserErrorEncryptionSettingsDrift"
+const (
+	codeDrift      = "UserErrorEncryptionSettingsDrift"
+	codeConverting = "UserErrorEncryptionInProgress"
+)
 
-// encryptionDrift tells of a disk whose bytes and settings disagree.
+// encryptionDrift tells of a disk whose bytes and settings disagree, or are about to.
 func encryptionDrift(p Point, d Drift) *problem.Error {
-	e := problem.New(problem.Conflict, codeDrift,
-		"Disk %s holds an encrypted volume (%s), and the encryption settings of virtual machine %s name no key for it: nobody could open what is restored from this recovery point.",
-		d.Disk, d.Found, p.VM.Name()).
-		WithAdvice("Keep the key of the disk in a key vault and name it in the encryption settings (kluis vm encryption set %s), give Backup Management Service access to the key vault, then back up again.",
-			p.VM.Name())
-	if d.Bytes == plain {
+	var e *problem.Error
+	switch d.Bytes {
+	case converting:
+		e = problem.New(problem.Conflict, codeConverting,
+			"The encryption of disk %s of virtual machine %s is being changed: %s. The recovery point could not be proved to open.", d.Disk, p.VM.Name(), d.Found).
+			WithAdvice("Wait until the guest has finished, see that the encryption settings name the key that opens the disk then, and back up again. Keep the recovery points before this one.")
+	case plain:
 		e = problem.New(problem.Conflict, codeDrift,
 			"The encryption settings of virtual machine %s say that disk %s is encrypted, and no encryption is found on it: it holds %s in plain.", p.VM.Name(), d.Disk, d.Found).
 			WithAdvice("Check that encryption of the disk was finished in the guest. If the disk is meant to be plain, remove it from the encryption settings of the virtual machine.")
+	default:
+		e = problem.New(problem.Conflict, codeDrift,
+			"Disk %s holds an encrypted volume (%s), and the encryption settings of virtual machine %s name no key for it: nobody could open what is restored from this recovery point.",
+			d.Disk, d.Found, p.VM.Name()).
+			WithAdvice("Keep the key of the disk in a key vault and name it in the encryption settings (kluis vm encryption set %s), give Backup Management Service access to the key vault, then back up again.",
+				p.VM.Name())
 	}
 	return e.WithTarget(p.VM.String())
 }

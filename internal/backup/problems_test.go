@@ -43,6 +43,7 @@ func TestProblems(t *testing.T) {
 		pointNotFound(point), storeFull(inside), targetFull("os", inside), pointDamaged(errors.New("disk os from 4 MiB to 5 MiB")),
 		notProved("the BEK opens no key slot of disk os", "Set the secret to the passphrase of the disk."),
 		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: encrypted, Found: "LUKS2"}), encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: plain, Found: "ext4"}),
+		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: converting, Found: "the guest is re-encrypting the volume"}),
 		itemBeingDeleted(item), pointGone(Point{VM: vm, Time: at("2026-11-01 22:00")}), storeDamaged(item, errors.New("points/0a1b: bytes are damaged")), dataDeleted(item),
 		keySizeInvalid(vm), vmHasNoDisk(vm, "data", []string{"os"}), keyDoesNotOpen(vm, proof.DiskVerdict{Name: "os", Kind: proof.WrongKey, Reason: "the key in the recovery point opens none of the key slots"}),
 		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),

@@ -318,7 +318,8 @@ func (b *backupRun) backUpKeys(ctx context.Context) error {
 		}
 		b.point.Keys = append(b.point.Keys, KeyPair{Disk: e.DiskID.Name(), Lun: e.Lun, SecretURL: e.SecretURL, SecretVault: e.SecretVault,
 			KeyURL: e.KeyURL, KeyVault: e.KeyVault})
-		key := keyMaterial{machine: current.Tags[tagMachine]}
+		said, _ := keyvault.ReadBEK(current.ContentType, current.Tags) // what is wrong with them, Unwrapped tells
+		key := keyMaterial{machine: said.Machine}
 		if key.bek, key.err = b.s.o.Keys.Unwrapped(ctx, keyBlob, secretBlob, secretID.Version); key.err != nil {
 			// The proof will say so; the point is kept all the same.
 			b.r.Log().Warn("BEK cannot be unwrapped from the recovery point", "disk", e.DiskID.Name(), "error", key.err)

@@ -19,9 +19,6 @@ type keyMaterial struct {
 	machine string       // the VM that the secret says it is of
 }
 
-// tagMachine is where Azure Disk Encryption writes the name of the VM on a secret.
-const tagMachine = "MachineName"
-
 // prove opens the backed-up bytes with the backed-up keys. The verdict is written on the point; it never
 // fails the backup.
 func (b *backupRun) prove(ctx context.Context) (err error) {
@@ -69,8 +66,8 @@ func whyNoBEK(err error) error {
 	return errors.New("the backups of secret and key in it do not open")
 }
 
-// warningsOf is what should be said of a point that was taken. A disk whose bytes and settings disagree fails
-// the proof for that reason; it is told once.
+// warningsOf is what should be said of a point that was taken. A disk that drifts fails the proof for that
+// reason; it is told once.
 func warningsOf(p Point) (all []*problem.Error) {
 	told := map[string]bool{}
 	for _, d := range driftOf(p) {
