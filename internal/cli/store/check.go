@@ -116,7 +116,7 @@ type scrubbed struct {
 // scrub needs no key, and so cannot say what of which recovery point the damage hits.
 func (c *call) scrub(dir string, f checkFlags) (err error) {
 	start := c.now()
-	b, err := bucket(dir)
+	b, err := c.bucket(dir)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"kluis/internal/cli"
 	"kluis/internal/objects"
+	"kluis/internal/objects/cloud"
 	"kluis/internal/objects/folder"
 	"kluis/internal/recovery"
 )
@@ -17,8 +18,8 @@ func initCommand(o Options) *cobra.Command {
 	c := &call{now: o.Now}
 	cmd := &cobra.Command{
 		Use:   "init DIR",
-		Short: "Make a recovery store in a folder",
-		Long: `Make a recovery store in a folder, which is made if it is not there.
+		Short: "Make a recovery store in a folder or bucket",
+		Long: `Make a recovery store in a folder, which is made if it is not there, or in a bucket, which must be there.
 
 If the key file is not there, a new key is drawn and written to it. Nobody can read the store without it:
 keep a copy of it in another place than the store.`,
@@ -29,6 +30,14 @@ keep a copy of it in another place than the store.`,
 	cmd.Flags().StringVar(&c.key.file, "key-file", "", "file with the store's master key; made if it is not there (default: the file named by "+keyFileVariable+")")
 	cmd.RunE = c.run(func(args []string) error { return c.initialize(args[0]) })
 	return cmd
+}
+
+// newPlace opens a bucket, which must exist, or a folder, which is made.
+func (c *call) newPlace(dir string) (place, error) {
+	if cloud.Is(dir) {
+		return cloud.Open(c.ctx(), dir)
+	}
+	return folder.Open(dir)
 }
 
 type created struct {
@@ -42,7 +51,7 @@ func (c *call) initialize(dir string) (err error) {
 	if _, err := c.key.path(); err != nil {
 		return err
 	}
-	b, err := folder.Open(dir)
+	b, err := c.newPlace(dir)
 	if err != nil {
 		return err
 	}

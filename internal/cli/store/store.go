@@ -21,6 +21,7 @@ import (
 
 	"kluis/internal/cli"
 	"kluis/internal/objects"
+	"kluis/internal/objects/cloud"
 	"kluis/internal/objects/folder"
 	"kluis/internal/recovery"
 )
@@ -37,9 +38,12 @@ func Command(o Options) *cobra.Command {
 		Short: "Work on a recovery store without a server",
 		Long: `Work on a recovery store without a server: make one, put images into it, get them out, check it.
 
-A store is a folder. It is opened with its master key: from --key-file, else from the file named by
-KLUIS_STORE_KEY_FILE. The stores of a server (DATA/store/stores/*) are opened with --identity and the
-server's identity file (DATA/seal/seal-identity.txt, or your copy of it).
+DIR is a folder, or a bucket: s3://BUCKET/PREFIX?region=… or azblob://CONTAINER/PREFIX?storage_account=…,
+with credentials from where the SDKs look for them (docs/operations.md).
+
+A store is opened with its master key: from --key-file, else from the file named by KLUIS_STORE_KEY_FILE.
+The stores of a server (DATA/store/stores/*/*) are opened with --identity and the server's identity file
+(DATA/seal/seal-identity.txt, or your copy of it).
 
 One process at a time writes to a store; others can read it meanwhile.`,
 		Example: `  kluis store init /backup/disks --key-file /etc/kluis/disks.key
@@ -86,8 +90,17 @@ func (c *call) run(f func(args []string) error) func(*cobra.Command, []string) e
 	}
 }
 
-// bucket opens the folder of a store that exists.
-func bucket(dir string) (*folder.Folder, error) {
+// place is where a store is: a folder or a bucket.
+type place interface {
+	objects.Bucket
+	io.Closer
+}
+
+// bucket opens the place of a store that exists.
+func (c *call) bucket(dir string) (place, error) {
+	if cloud.Is(dir) {
+		return cloud.Open(c.ctx(), dir)
+	}
 	if info, err := os.Stat(dir); err != nil {
 		return nil, fmt.Errorf("no recovery store at %s: %w", dir, err)
 	} else if !info.IsDir() {
@@ -120,7 +133,7 @@ func (c *call) openToWrite(dir string) (*opened, error) {
 }
 
 func (c *call) open(dir string, change func(*recovery.Options)) (*opened, error) {
-	b, err := bucket(dir)
+	b, err := c.bucket(dir)
 	if err != nil {
 		return nil, err
 	}
