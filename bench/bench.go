@@ -17,6 +17,8 @@ type bench struct {
 	dir  string
 	cold bool // the page cache could be emptied before every step
 	rows []row
+
+	proofs []proof
 }
 
 // row is a line of the table: a figure beside what it should be at least or at most.
