@@ -45,7 +45,8 @@ type Collected struct {
 //
 //	mark      which slots of which packs are needed, by a walk through all manifests
 //	condemn   packs without a needed slot: from now on no chunk is found in them
-//	compact   packs with much dead in them: what is alive moves to new packs, then they are condemned
+//	compact   packs with much dead in them, and many small ones: what is alive moves to new packs, then
+//	          they are condemned
 //	sweep     condemned packs are removed once the grace period has gone by, and a mark in a later
 //	          collection has found again that nothing needs them
 //

@@ -1,6 +1,7 @@
 package recovery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,23 +67,10 @@ type group struct {
 // group chooses the packs to compact, those with the most dead bytes first, as far as the budget
 // reaches, and puts them together.
 func (c *collection) group() (groups []*group, total int64) {
-	var ids []pack.ID
-	c.s.mu.Lock()
-	for id, st := range c.marker.packs {
-		if st.condemned || !st.readable || c.s.touched[id] || c.spares(st) || st.live.count() == 0 {
-			continue
-		}
-		if float64(st.dead) > c.o.MinDead*float64(st.records) {
-			ids = append(ids, id)
-		}
-	}
-	c.s.mu.Unlock()
+	ids := c.candidates()
 	slices.SortFunc(ids, func(a, b pack.ID) int {
 		x, y := c.marker.packs[a], c.marker.packs[b]
-		if x.dead != y.dead {
-			return int(y.dead/1024 - x.dead/1024)
-		}
-		return slices.Compare(a[:], b[:])
+		return cmp.Or(cmp.Compare(y.dead, x.dead), slices.Compare(a[:], b[:]))
 	})
 	open := map[bool]*group{}
 	for _, id := range ids {
@@ -104,6 +92,35 @@ func (c *collection) group() (groups []*group, total int64) {
 	}
 	return groups, total
 }
+
+// candidates returns the packs with much dead in them, and small ones, which increments leave, if there are
+// many of a kind.
+func (c *collection) candidates() (ids []pack.ID) {
+	small := map[bool][]pack.ID{}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	for id, st := range c.marker.packs {
+		switch {
+		case st.condemned, !st.readable, c.s.touched[id], c.spares(st), st.live.count() == 0:
+		case float64(st.dead) > c.o.MinDead*float64(st.records):
+			ids = append(ids, id)
+		case st.size < c.s.opts.PackSize/smallShare:
+			small[st.meta] = append(small[st.meta], id)
+		}
+	}
+	for _, some := range small {
+		if len(some) >= manySmall {
+			ids = append(ids, some...)
+		}
+	}
+	return ids
+}
+
+// A pack is small if it is less than this part of a full one, and so many of them are put together.
+const (
+	smallShare = 8
+	manySmall  = 16
+)
 
 // move writes the new pack of a group and condemns the old ones. A pack that turns out to be damaged is
 // taken out of the group.

@@ -137,6 +137,41 @@ func TestCompactionKeepsToItsBudget(t *testing.T) {
 	wantRestored(t, s, "2", two)
 }
 
+// The small packs that increments leave are put together.
+func TestCompactSmallPacks(t *testing.T) {
+	c := newClock()
+	b := objectstest.NewMemory()
+	s := create(t, b, options(c))
+	data := noise(1, 2*mib)
+	want := map[string][]byte{}
+	for i := range 20 {
+		var o recovery.DiskOptions
+		if i > 0 {
+			o.Parent = disk(t, s, fmt.Sprint(i-1))
+		}
+		data = bytes.Clone(data)
+		copy(data[i*cs:], noise(uint64(100+i), cs))
+		want[fmt.Sprint(i)] = data
+		backup(t, s, fmt.Sprint(i), &image{data: data}, o)
+	}
+	before, _ := stat(t, b, "packs/")
+	collectAll(t, s, c)
+	after, _ := stat(t, b, "packs/")
+	if before < 60 || after > 10 {
+		t.Errorf("%d packs became %d", before, after)
+	}
+	for id, data := range want {
+		wantRestored(t, s, id, data)
+	}
+	c.advance(2 * day)
+	if got := collect(t, s); got.Compacted != 0 {
+		t.Errorf("once more: %+v", got)
+	}
+	if report, err := s.Check(t.Context(), recovery.CheckOptions{Level: recovery.LevelContent}); err != nil || len(report.Damage)+report.Unneeded > 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
 // A chunk that is dead when compaction starts, and is found by a backup before its pack is condemned.
 func TestCompactionAgainstDedupInFlight(t *testing.T) {
 	for _, commits := range []string{"inside", "after"} {
