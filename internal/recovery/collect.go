@@ -115,7 +115,8 @@ type collection struct {
 	marker  *marker
 	// spared is the time of the last damage that is not healed: what existed then is spared.
 	spared time.Time
-	scarce bool // the storage is full
+	scarce bool  // the storage was full, and the reserve is released
+	room   int64 // if not 0, less than this may still fit
 	// damaged is what compaction could not open.
 	damaged []*DamageError
 }
@@ -157,7 +158,11 @@ func (c *collection) run(ctx context.Context, held []*Disk) error {
 	if c.scarce {
 		return nil
 	}
-	return c.s.keepReserve(ctx)
+	var stored int64
+	for _, st := range c.marker.packs {
+		stored += st.size
+	}
+	return c.s.keepReserve(ctx, stored)
 }
 
 // takeStock learns which packs there are, and which of them are condemned. The packs are listed before the
@@ -294,9 +299,11 @@ func (c *collection) settle(ctx context.Context) error {
 			return err
 		}
 		c.s.dropPack(at.Pack)
+		delete(c.marker.packs, at.Pack)
 		removed[at.Pack] = true
 		c.done.Packs++
 		c.done.Bytes += at.Size
+		c.room = 0
 	}
 	c.journal.remove(removed)
 	return c.journal.save(ctx, c)

@@ -26,25 +26,24 @@ func (c *collection) compact(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if c.scarce && g.live > c.s.opts.Reserve {
-			continue
+		if c.room > 0 && g.live >= c.room {
+			continue // no more room than for one that did not fit
 		}
 		err := c.move(ctx, g)
 		if isNoSpace(err) && !c.scarce {
-			if c.scarce = true; g.live > c.s.opts.Reserve {
-				continue
-			}
+			c.scarce = true
 			if err = c.s.releaseReserve(ctx); err == nil {
 				err = c.move(ctx, g)
 			}
 		}
 		if isNoSpace(err) {
-			return c.settle(ctx) // what can be done without more room is done
+			c.room = g.live
+			continue
 		} else if err != nil {
 			return err
 		}
 		progress.add(g.live)
-		if i%settleEvery == settleEvery-1 || c.o.NoGrace {
+		if i%settleEvery == settleEvery-1 || c.scarce || c.o.NoGrace {
 			if err := c.settle(ctx); err != nil {
 				return err
 			}

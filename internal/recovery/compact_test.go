@@ -382,6 +382,22 @@ func TestCollectOnAFullDisk(t *testing.T) {
 	wantRestored(t, s, "3", three)
 }
 
+// The reserve grows with the store.
+func TestReserveGrows(t *testing.T) {
+	c := newClock()
+	b := objectstest.NewMemory()
+	o := options(c)
+	o.Reserve, o.PackSize = 0, 8*mib
+	s := create(t, b, o)
+	for _, step := range []struct{ data, least, most int64 }{{mib, mib, mib}, {47 * mib, 3 * mib, 4 * mib}} {
+		backup(t, s, fmt.Sprint(step.data), &image{data: noise(uint64(step.data), int(step.data))}, recovery.DiskOptions{})
+		collect(t, s)
+		if n, bytes := stat(t, b, "reserve"); n != 1 || bytes < step.least || bytes > step.most {
+			t.Errorf("%d reserves of %d bytes", n, bytes)
+		}
+	}
+}
+
 // The disk is full at each write of a collection, once: nothing is lost, and the next one does the rest.
 func TestNoSpaceAtEachWrite(t *testing.T) {
 	for k := int64(1); ; k++ {

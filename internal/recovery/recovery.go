@@ -105,8 +105,8 @@ type Options struct {
 	// Grace is how long Collect spares what is not needed: packs that a backup left unfinished, deleted
 	// points, and condemned packs; 0 means 24 hours.
 	Grace time.Duration
-	// Reserve is how much room is kept, so that points can be deleted and collected on a full disk; 0 means
-	// 16 MiB, less than 0 none, as for a bucket that is never full.
+	// Reserve is how much room is kept, so that points can be deleted and collected on a full disk; 0 means a
+	// sixteenth of what is stored, from 1 MiB to a pack; less than 0 none, as for a bucket that is never full.
 	Reserve int64
 	// Owner makes this process, by this name, the one owner of the store: another that wants to be gets an
 	// OwnedError, or waits until this one has ended or has given no sign of life for the time of the lease.

@@ -13,30 +13,45 @@ import (
 
 // reserveName is an object that holds nothing but room: on a full disk it is given up, so that points can be
 // deleted and collected there. Its bytes are random, because some file systems store no others.
+//
+// It is a sixteenth of what is stored, so that where there is much to compact there is room for a new pack.
 const (
-	reserveName    = "reserve"
-	defaultReserve = 16 << 20
+	reserveName  = "reserve"
+	reserveShare = 16
+	minReserve   = 1 << 20
 )
 
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// keepReserve puts the reserve, unless it is there. Where there is no room for it the store has to do
-// without, so that is no error.
-func (s *Store) keepReserve(ctx context.Context) error {
-	if s.opts.Reserve < 0 {
+// keepReserve puts the reserve, unless it is there and large enough for a store of so many bytes. Where
+// there is no room for it the store has to do without, so that is no error.
+func (s *Store) keepReserve(ctx context.Context, stored int64) error {
+	want := s.opts.Reserve
+	switch {
+	case want < 0:
 		return nil
+	case want == 0:
+		want = min(max(stored/reserveShare, minReserve), s.opts.PackSize)
 	}
 	s.reserve.Lock()
 	defer s.reserve.Unlock()
-	r, err := s.bucket.Get(ctx, reserveName, 0, 0)
-	if err == nil {
-		return r.Close()
+	for o, err := range s.bucket.List(ctx, reserveName) {
+		if err != nil {
+			return fmt.Errorf("keep a reserve: %w", err)
+		}
+		if o.Name != reserveName {
+			continue
+		}
+		if o.Size >= want/2 {
+			return nil
+		}
+		if err := s.bucket.Delete(ctx, reserveName); err != nil {
+			return fmt.Errorf("keep a reserve: %w", err)
+		}
 	}
-	if errors.Is(err, objects.ErrNotExist) {
-		err = s.bucket.Put(ctx, reserveName, s.opts.Reserve, io.LimitReader(&s.random, s.opts.Reserve))
-	}
+	err := s.bucket.Put(ctx, reserveName, want, io.LimitReader(&s.random, want))
 	if err != nil && !isNoSpace(err) && !errors.Is(err, objects.ErrExists) {
 		return fmt.Errorf("keep a reserve: %w", err)
 	}

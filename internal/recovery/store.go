@@ -148,9 +148,6 @@ func Open(ctx context.Context, b objects.Bucket, o Options) (*Store, error) {
 	if o.Lease <= 0 {
 		o.Lease = defaultLease
 	}
-	if o.Reserve == 0 {
-		o.Reserve = defaultReserve
-	}
 	s := &Store{
 		bucket: b, opts: o, header: h, keys: k, codec: codec, random: lockedReader{r: o.random()},
 		packs:  newCache[pack.ID, *openPack](8 << 20),

@@ -67,7 +67,7 @@ func (s *Store) Begin(ctx context.Context, pointID string) (*Writer, error) {
 	if err := s.mayWrite(); err != nil {
 		return nil, fmt.Errorf("begin recovery point %q: %w", pointID, err)
 	}
-	if err := s.keepReserve(ctx); err != nil {
+	if err := s.keepReserve(ctx, 0); err != nil {
 		return nil, fmt.Errorf("begin recovery point %q: %w", pointID, err)
 	}
 	label := s.keys.label(pointID)
