@@ -50,7 +50,7 @@ var (
 	// ErrNoPoint means that there is no such recovery point.
 	ErrNoPoint = errors.New("no such recovery point")
 	// ErrNotOwner means that this process may only read the store.
-	ErrNotOwner = errors.New("the recovery store is open to be read only")
+	ErrNotOwner = errors.New("this process does not own the recovery store, and may only read it")
 	// ErrPointExists means that the recovery point's id is taken.
 	ErrPointExists = errors.New("recovery point exists already")
 )
