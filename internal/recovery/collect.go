@@ -129,6 +129,9 @@ func (c *collection) run(ctx context.Context, held []*Disk) error {
 	if err != nil {
 		return err
 	}
+	if err := c.decide(ctx, func() {}); err != nil { // so that what is held since counts in the weights
+		return err
+	}
 	if err := c.marker.weigh(ctx); err != nil {
 		return err
 	}

@@ -208,6 +208,35 @@ func TestCollectAgainstDedupInFlight(t *testing.T) {
 	}
 }
 
+// Somebody begins to read a disk of a deleted point while the mark goes past it.
+func TestCollectSparesWhatIsHeldLate(t *testing.T) {
+	for _, when := range []string{"packs/", "points/", "trash/"} {
+		c := newClock()
+		b := &hooked{Bucket: objectstest.NewMemory()}
+		s := create(t, b, options(c))
+		data := noise(1, 3*mib)
+		backup(t, s, "1", &image{data: data}, recovery.DiskOptions{})
+		d := disk(t, s, "1")
+		if err := s.Delete(t.Context(), "1"); err != nil {
+			t.Fatal(err)
+		}
+		var release func()
+		b.prefix, b.hook = when, func() { release = d.Hold() }
+		got, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true})
+		if err != nil || got.Points != 1 || got.Bytes > mib {
+			t.Errorf("%s: %+v, %v", when, got, err)
+		}
+		read := make([]byte, len(data))
+		if _, err := d.ReadAt(read, 0); err != nil || !bytes.Equal(read, data) {
+			t.Errorf("%s: %v, or bytes differ", when, err)
+		}
+		release()
+		if got, err := s.Collect(t.Context(), recovery.CollectOptions{NoGrace: true}); err != nil || got.Bytes < 3*mib {
+			t.Errorf("%s: after it was let go: %+v, %v", when, got, err)
+		}
+	}
+}
+
 func TestParentThatIsDeleted(t *testing.T) {
 	c := newClock()
 	b := objectstest.NewMemory()
