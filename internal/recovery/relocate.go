@@ -52,6 +52,12 @@ func (s *Store) relocate(ctx context.Context, ref manifest.Ref, kind chunk.Kind,
 			return nil, 0, err
 		}
 		at, ok := s.find(ref.ID)
+		if !ok && s.lacksPacks() {
+			if err := s.refreshIndex(ctx); err != nil {
+				return nil, 0, err
+			}
+			at, ok = s.find(ref.ID)
+		}
 		if !ok || at.Pack == ref.Pack || at.Pack == from {
 			return nil, 0, cause
 		}
@@ -64,6 +70,18 @@ func (s *Store) relocate(ctx context.Context, ref manifest.Ref, kind chunk.Kind,
 		}
 		from, cause = at.Pack, err // it has moved once more
 	}
+}
+
+// lacksPacks tells whether the index has lost packs that are there: it is a cache, and may.
+func (s *Store) lacksPacks() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.sizes {
+		if !s.index.Has(id) && !s.condemned[id] {
+			return true
+		}
+	}
+	return false
 }
 
 // lookAgain brings the index up to date, once for each pack that is found gone.
