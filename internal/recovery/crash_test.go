@@ -15,29 +15,31 @@ import (
 	"kluis/internal/recovery"
 )
 
-// crashOptions are those of an owner whose lease is long, so that its beats are few in the days of the story.
-func crashOptions(owner string) recovery.Options {
+// options are those of an owner whose lease is long, so that its beats are few in the days of the story.
+func (y *story) options(owner string) recovery.Options {
 	return recovery.Options{
 		Key: testKey(), Now: time.Now, PackSize: 200 * kib, Reserve: 50 * kib, Grace: time.Hour,
-		Owner: owner, Lease: 24 * time.Hour,
+		Owner: owner, Lease: 24 * time.Hour, Cache: y.cache,
 	}
 }
 
 // story is what happens in a store until it is stopped. It notes which points were committed and which were
 // deleted, as far as its caller can know.
 type story struct {
+	cache           string // outlives the process, as the store does
 	disks           map[string][]byte
 	committed, gone map[string]bool
 	compacted       int
 	removed         int
 }
 
-func newStory() *story {
+func newStory(cache string) *story {
 	first := noise(1, 9*cs)
 	second := everyOther(first, 10)
 	third := append(noise(3, 2*cs), second[2*cs:]...)
 	fourth := everyOther(third, 40)
 	return &story{
+		cache:     cache,
 		disks:     map[string][]byte{"first": first, "second": second, "third": third, "fourth": fourth},
 		committed: map[string]bool{}, gone: map[string]bool{},
 	}
@@ -46,7 +48,7 @@ func newStory() *story {
 // tell opens the store and goes through all that changes one: backups with a parent and without, deletion,
 // collection that condemns, compacts and sweeps, with grace and without, checks, documents, and its end.
 func (y *story) tell(b objects.Bucket) (err error) {
-	s, err := recovery.Open(context.Background(), b, crashOptions("story"))
+	s, err := recovery.Open(context.Background(), b, y.options("story"))
 	if err != nil {
 		return err
 	}
@@ -109,7 +111,7 @@ func (y *story) collect(s *recovery.Store, o recovery.CollectOptions) error {
 func (y *story) beginning(t *testing.T) *objectstest.Memory {
 	t.Helper()
 	b := objectstest.NewMemory()
-	s, err := recovery.Create(t.Context(), b, crashOptions("beginning"))
+	s, err := recovery.Create(t.Context(), b, y.options("beginning"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +134,7 @@ func TestCrashMatrix(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				finished := false
 				for k := int64(1); !finished; k++ {
-					y := newStory()
+					y := newStory(t.TempDir())
 					b := y.beginning(t)
 					faulty := &objectstest.Faulty{Bucket: b, FailAt: k, Mode: mode}
 					err := y.tell(faulty)
@@ -153,7 +155,7 @@ func TestPowerLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		finished := false
 		for k := int64(1); !finished; k++ {
-			y := newStory()
+			y := newStory(t.TempDir())
 			power := objectstest.NewPower(y.beginning(t))
 			power.FailAt = k
 			err := y.tell(power)
@@ -170,7 +172,7 @@ func TestPowerLoss(t *testing.T) {
 // afterCrash checks what must hold, without any repair.
 func (y *story) afterCrash(t *testing.T, when string, b objects.Bucket) {
 	t.Helper()
-	s, err := recovery.Open(t.Context(), b, crashOptions("after"))
+	s, err := recovery.Open(t.Context(), b, y.options("after"))
 	if err != nil {
 		t.Fatalf("%s: %v", when, err)
 	}

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sync/errgroup"
-
 	"kluis/internal/objects"
 	"kluis/internal/recovery/chunk"
 	"kluis/internal/recovery/manifest"
@@ -211,67 +209,4 @@ func (s *Store) readRun(ctx context.Context, p *openPack, slots []uint32, r run,
 		}
 	}
 	return nil
-}
-
-// loadIndex makes sure that the index was filled once.
-func (s *Store) loadIndex(ctx context.Context) error {
-	s.mu.Lock()
-	done := s.indexed
-	s.mu.Unlock()
-	if done {
-		return nil
-	}
-	return s.refreshIndex(ctx)
-}
-
-// refreshIndex adds the packs that the index does not have. A pack whose footer is damaged is left
-// out: what was in it counts as not stored, so that the next backup stores it again.
-func (s *Store) refreshIndex(ctx context.Context) error {
-	type found struct {
-		id   pack.ID
-		size int64
-	}
-	var missing []found
-	for o, err := range s.bucket.List(ctx, pack.Prefix) {
-		if err != nil {
-			return fmt.Errorf("list packs: %w", err)
-		}
-		if id, ok := pack.ParseName(o.Name); ok {
-			missing = append(missing, found{id, o.Size})
-		}
-	}
-	s.mu.Lock()
-	missing = slices.DeleteFunc(missing, func(f found) bool { return s.index.Has(f.id) })
-	s.mu.Unlock()
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(8)
-	for _, f := range missing {
-		group.Go(func() error {
-			footer, err := s.readFooter(groupCtx, f.id, f.size)
-			if err == nil {
-				s.addPack(f.id, f.size, footer.Entries)
-			} else if !isDamage(err) {
-				return fmt.Errorf("read footer of %s: %w", f.id.Name(), err)
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.indexed = true
-	s.mu.Unlock()
-	return nil
-}
-
-// addPack makes a complete pack known.
-func (s *Store) addPack(id pack.ID, size int64, entries []pack.Entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.condemned[id] {
-		return // Collect was faster than the list it was found in
-	}
-	s.sizes[id] = size
-	s.index.Add(id, entries)
 }

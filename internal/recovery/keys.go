@@ -15,8 +15,8 @@ import (
 
 // keys are what is derived from the master key, each for one purpose.
 type keys struct {
-	check, packs, footers, points, names, journals secret.Bytes
-	hasher                                         *chunk.Hasher
+	check, packs, footers, points, names, journals, index secret.Bytes
+	hasher                                                *chunk.Hasher
 }
 
 // deriveKeys makes the keys of the store with the given id: HKDF-SHA-256 of the master key, salted with the
@@ -30,7 +30,7 @@ func deriveKeys(master secret.Bytes, id storeID) (*keys, error) {
 		return nil, fmt.Errorf("derive keys: %w", err)
 	}
 	derived := map[string]secret.Bytes{}
-	for _, purpose := range []string{"check", "packs", "footers", "points", "names", "journals", "id data", "id node", "id document"} {
+	for _, purpose := range []string{"check", "packs", "footers", "points", "names", "journals", "index", "id data", "id node", "id document"} {
 		key, err := hkdf.Expand(sha256.New, root, "kluis/1 "+purpose, chunk.KeySize)
 		if err != nil {
 			return nil, fmt.Errorf("derive keys: %w", err)
@@ -47,13 +47,13 @@ func deriveKeys(master secret.Bytes, id storeID) (*keys, error) {
 	}
 	return &keys{
 		check: derived["check"], packs: derived["packs"], footers: derived["footers"],
-		points: derived["points"], names: derived["names"], journals: derived["journals"], hasher: hasher,
+		points: derived["points"], names: derived["names"], journals: derived["journals"], index: derived["index"], hasher: hasher,
 	}, nil
 }
 
 // wipe zeroes the keys.
 func (k *keys) wipe() {
-	for _, key := range []secret.Bytes{k.check, k.packs, k.footers, k.points, k.names, k.journals} {
+	for _, key := range []secret.Bytes{k.check, k.packs, k.footers, k.points, k.names, k.journals, k.index} {
 		key.Wipe()
 	}
 }

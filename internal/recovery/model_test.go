@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -21,6 +23,7 @@ import (
 // model is a store together with what it ought to hold.
 type model struct {
 	bucket *objectstest.Memory
+	cache  string // of the machine, with the index
 	store  *recovery.Store
 	owners int
 	points map[string][]byte
@@ -53,7 +56,7 @@ func (m *model) options() recovery.Options {
 	m.owners++
 	return recovery.Options{
 		Key: testKey(), Now: time.Now, PackSize: 200 * kib, Reserve: 10 * kib,
-		Owner: fmt.Sprint("owner ", m.owners), Lease: 24 * time.Hour,
+		Owner: fmt.Sprint("owner ", m.owners), Lease: 24 * time.Hour, Cache: m.cache,
 	}
 }
 
@@ -186,6 +189,27 @@ func (m *model) erase(t *rapid.T) {
 	m.create(t)
 }
 
+// decay flips a bit of the index, or takes a file of it away.
+func (m *model) decay(t *rapid.T) {
+	files, err := filepath.Glob(filepath.Join(m.cache, "*", "*"))
+	if err != nil || len(files) == 0 {
+		return
+	}
+	name := files[rapid.IntRange(0, len(files)-1).Draw(t, "file")]
+	if rapid.Bool().Draw(t, "lose it") {
+		_ = os.Remove(name)
+		return
+	}
+	content, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[rapid.IntRange(0, len(content)-1).Draw(t, "byte")] ^= 1
+	if err := os.WriteFile(name, content, 0o600); err != nil { // in place: it is open
+		t.Fatal(err)
+	}
+}
+
 // check compares the store with the model: the list always, one point in full, all of it now and then.
 func (m *model) check(t *rapid.T) {
 	points, err := m.store.Points(context.Background())
@@ -230,7 +254,12 @@ func TestModel(t *testing.T) {
 }
 
 func modelled(t *rapid.T) {
-	m := &model{bucket: objectstest.NewMemory()}
+	cache, err := os.MkdirTemp("", "index")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(cache) }()
+	m := &model{bucket: objectstest.NewMemory(), cache: cache}
 	m.live = make([]byte, rapid.IntRange(1, 12*cs).Draw(t, "size"))
 	m.create(t)
 	defer func() { _ = m.store.Close() }()
@@ -241,6 +270,7 @@ func modelled(t *rapid.T) {
 		"collect": m.collect,
 		"erase":   m.erase,
 		"reopen":  m.open,
+		"decay":   m.decay,
 		"":        m.check,
 	})
 	report, err := m.store.Check(context.Background(), recovery.CheckOptions{Level: recovery.LevelContent})

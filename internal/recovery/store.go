@@ -156,6 +156,10 @@ func Open(ctx context.Context, b objects.Bucket, o Options) (*Store, error) {
 		index:  index.New(), sizes: map[pack.ID]int64{}, writers: map[*Writer]bool{},
 		pins: map[pack.ID]int{}, held: map[*Disk]int{}, missed: map[pack.ID]bool{}, condemned: map[pack.ID]bool{},
 	}
+	if err := s.openIndex(); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("open recovery store: %w", err)
+	}
 	if err := s.own(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("open recovery store: %w", err)
@@ -218,11 +222,11 @@ func (s *Store) Close() error {
 	for _, w := range open {
 		w.Abort()
 	}
-	var err error
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	err := s.closeIndex()
 	if s.lease != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
-		defer cancel()
-		err = s.lease.release(ctx)
+		err = errors.Join(err, s.lease.release(ctx))
 	}
 	s.codec.Close()
 	s.keys.wipe()

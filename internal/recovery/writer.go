@@ -216,6 +216,7 @@ func (w *Writer) close() {
 	if !s.writers[w] {
 		return
 	}
+	_ = s.index.Flush() // so that little is lost if this process dies
 	delete(s.writers, w)
 	for id := range w.pinned {
 		if s.pins[id]--; s.pins[id] == 0 {

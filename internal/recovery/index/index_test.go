@@ -227,6 +227,23 @@ func TestDecayedSegments(t *testing.T) {
 	}
 }
 
+// A folder that can't be written to makes the index small, and neither wrong nor large.
+func TestFolderThatIsFull(t *testing.T) {
+	x := open(t, t.TempDir(), 10)
+	if err := x.folder.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for p := range 30 {
+		x.Add(packID(p), entries(sequence(p*7, 7)...))
+		if at, ok := x.Find(id(p * 7)); ok != x.Has(packID(p)) || ok && at != (Location{packID(p), 0}) {
+			t.Fatalf("chunk %d at %v, %v", p*7, at, ok)
+		}
+		if len(x.table) >= 4*x.limit {
+			t.Fatalf("%d chunks in the table", len(x.table))
+		}
+	}
+}
+
 func TestOtherKeyKnowsNothing(t *testing.T) {
 	dir := t.TempDir()
 	x := open(t, dir, 10)
