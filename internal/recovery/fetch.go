@@ -97,7 +97,12 @@ func (s *Store) readFooter(ctx context.Context, id pack.ID, size int64) (pack.Fo
 func (s *Store) locate(ctx context.Context, ref manifest.Ref, kind chunk.Kind) (*openPack, uint32, error) {
 	p, err := s.openPack(ctx, ref.Pack)
 	if err == nil && p.holds(ref, kind) {
-		return p, ref.Slot, nil
+		if s.isDamaged(ref) {
+			if other, slot, err := s.relocate(ctx, ref, kind, errMarked); err == nil {
+				return other, slot, nil
+			}
+		}
+		return p, ref.Slot, nil // also if it is damaged: there is no other place to try
 	}
 	if err != nil && !isDamage(err) {
 		return nil, 0, err

@@ -66,6 +66,9 @@ func (s *Store) refreshIndex(ctx context.Context) error { return s.fillIndex(ctx
 // fillIndex forgets the packs that are gone and adds those that are missing. A pack whose footer is damaged
 // is left out: what was in it counts as not stored, so that the next backup stores it again.
 func (s *Store) fillIndex(ctx context.Context, progress Progress) error {
+	if err := s.loadDamage(ctx); err != nil {
+		return err
+	}
 	missing, err := s.missingPacks(ctx)
 	if err != nil {
 		return err
@@ -105,6 +108,9 @@ func (s *Store) missingPacks(ctx context.Context) ([]sizedPack, error) {
 	gone := map[pack.ID]bool{} // of what was known before the list, what is not in it
 	for _, id := range s.index.Packs() {
 		gone[id] = true
+	}
+	for _, at := range s.index.AllDamaged() {
+		gone[at.Pack] = true
 	}
 	s.mu.Unlock()
 	var listed []sizedPack

@@ -79,11 +79,11 @@ type marker struct {
 	logical, data        int64 // bytes of the disks of points, and of them what is not in holes
 }
 
-// mark marks where a chunk is: where the reference says, unless the pack is gone, or will be, or can't be
+// mark marks where a chunk is: where the reference says, unless the pack is gone, or will be, or the record can't be
 // read, and the index knows a better place. It tells whether the place is new.
 func (m *marker) mark(ref manifest.Ref) bool {
 	st := m.packs[ref.Pack]
-	if st != nil && st.readable && !st.condemned {
+	if st != nil && st.readable && !st.condemned && !m.s.isDamaged(ref) {
 		return st.live.add(ref.Slot)
 	}
 	if at, ok := m.s.find(ref.ID); ok {

@@ -116,12 +116,15 @@ func (s *Store) readElsewhere(ctx context.Context, ref manifest.Ref, kind chunk.
 		return nil, cause
 	}
 	for {
+		if !errors.Is(cause, objects.ErrNotExist) {
+			s.markDamaged(ref) // and so it is not the place that is found
+		}
 		p, slot, err := s.relocate(ctx, ref, kind, cause)
 		if err != nil {
 			return nil, err
 		}
 		plain, err := s.readAt(ctx, p, slot)
-		if err == nil || !errors.Is(err, objects.ErrNotExist) {
+		if err == nil || !isDamage(err) {
 			return plain, err
 		}
 		ref.Pack, ref.Slot, cause = p.id, slot, err

@@ -224,6 +224,9 @@ func (s *Store) Close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
+	if !s.readOnly() {
+		_ = s.saveDamage(ctx) // what is not remembered will be found again
+	}
 	err := s.closeIndex()
 	if s.lease != nil {
 		err = errors.Join(err, s.lease.release(ctx))

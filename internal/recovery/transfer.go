@@ -212,7 +212,7 @@ func (t *transfer) plan(ctx context.Context, units chan<- unit) error {
 		return nil
 	}
 	next, end := int64(0), int64(0) // the first chunk that is not planned, and the end of the last extent
-	for e, err := range t.src.Extents(ctx) {
+	for e, err := range t.extents(ctx) {
 		if err != nil {
 			return fmt.Errorf("list extents: %w", err)
 		}
@@ -318,7 +318,7 @@ func (t *transfer) chunk(l *leaf, i int, plain []byte, data *batch) error {
 		return nil
 	}
 	id := t.w.store.keys.hasher.ID(chunk.Data, plain)
-	if l.old != nil && !l.old.Refs[i].IsHole() && l.old.Refs[i].ID == id {
+	if l.old != nil && !l.old.Refs[i].IsHole() && l.old.Refs[i].ID == id && !t.w.store.isDamaged(l.old.Refs[i]) {
 		l.node.Refs[i] = l.old.Refs[i]
 		return nil
 	}
@@ -387,7 +387,7 @@ func (t *transfer) storeNode(n, old *manifest.Node, before branch, data int64) (
 		return branch{}, nil
 	}
 	sum := manifest.Sum{Digest: n.Digest(), Data: data}
-	if old != nil && n.Equal(old) {
+	if old != nil && n.Equal(old) && !t.w.store.isDamaged(before.ref) {
 		return branch{before.ref, sum}, nil
 	}
 	meta := batch{w: t.w, to: forMeta}
