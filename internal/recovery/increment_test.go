@@ -278,6 +278,52 @@ func TestFullStore(t *testing.T) {
 	wantRestored(t, s, "next", next)
 }
 
+// Whichever read of the store fails in an increment, half-way or at all: no point is lost, and the error says why.
+func TestReadsThatFailInABackup(t *testing.T) {
+	b := newBucket(t)
+	data := noise(1, 70*mib) // two leaves
+	backup(t, create(t, b, options(newClock())), "good", &image{data: data}, recovery.DiskOptions{})
+	next := bytes.Clone(data)
+	changed := change(next, 50, 3, 1030)
+	for k := int64(1); ; k++ {
+		faulty := &objectstest.Faulty{Bucket: b, FailAt: k, Mode: objectstest.Tear, Once: true, Only: func(op, _ string) bool { return op == "get" }}
+		err := func() error {
+			s, err := recovery.Open(t.Context(), faulty, options(newClock()))
+			if err != nil {
+				return err
+			}
+			defer func() { _ = s.Close() }()
+			p, err := s.Point(t.Context(), "good")
+			if err != nil {
+				return err
+			}
+			d, err := p.Disk("os")
+			if err != nil {
+				return err
+			}
+			_, _, err = tryBackup(s, "next", &image{data: next, extents: changed}, recovery.DiskOptions{Parent: d, Changed: true})
+			return err
+		}()
+		if err == nil && !faulty.Failed() {
+			break
+		}
+		if err == nil { // what failed was not needed
+			s := open(t, b, options(newClock()))
+			wantRestored(t, s, "next", next)
+			if err := s.Delete(t.Context(), "next"); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if !errors.Is(err, objectstest.ErrInjected) {
+			t.Fatalf("get %d fails: %v", k, err)
+		}
+	}
+	s := open(t, b, options(newClock()))
+	wantRestored(t, s, "good", data)
+	wantRestored(t, s, "next", next)
+}
+
 func TestCancel(t *testing.T) {
 	s := create(t, newBucket(t), options(newClock()))
 	data := noise(1, 32*mib)

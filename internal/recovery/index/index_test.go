@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -272,6 +273,48 @@ func TestClear(t *testing.T) {
 		t.Errorf("files are left: %v, %v", files, err)
 	}
 	_ = x.Close()
+}
+
+var update = flag.Bool("update", false, "write the golden segment anew")
+
+// A segment of version 1 is read for ever, and made the same today.
+func TestGoldenSegment(t *testing.T) {
+	x := empty(nil, key)
+	x.Add(packID(1), entries(sequence(0, 200)...))
+	x.Add(packID(2), entries(7, 200, 201))
+	var b bytes.Buffer
+	if err := x.build(&b, []source{x.tableSource()}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join("testdata", "v1.segment")
+	if *update {
+		if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(golden, b.Bytes()) {
+		t.Error("what is written today differs from version 1")
+	}
+	s, err := openSegment(bytes.NewReader(golden), int64(len(golden)), x.mac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range map[int]Location{0: {packID(1), 0}, 199: {packID(1), 199}, 201: {packID(2), 2}} {
+		var got []Location
+		for at, err := range s.find(x.mac, id(n)) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, at)
+		}
+		if len(got) != 1 || got[0] != want {
+			t.Errorf("chunk %d at %v", n, got)
+		}
+	}
 }
 
 func FuzzOpenSegment(f *testing.F) {
