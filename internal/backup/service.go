@@ -115,6 +115,7 @@ type Options struct {
 	Jobs       *job.Queue
 	Bucket     objects.Bucket // holds one recovery store for each protected item
 	Node       string         // name of this process among those that share the bucket
+	Cache      string         // folder for what can be made anew; empty means that nothing is cached
 	Wrapper    Wrapper
 	Authorizer Authorizer
 	Machines   Machines
@@ -140,7 +141,7 @@ type Service struct {
 
 // Open makes the service and brings the catalogue into agreement with the recovery stores.
 func Open(ctx context.Context, o Options) (*Service, error) {
-	s := &Service{o: o, stores: &stores{bucket: o.Bucket, wrapper: o.Wrapper, now: o.Now, rand: o.Rand, owner: o.Node, log: o.Log,
+	s := &Service{o: o, stores: &stores{bucket: o.Bucket, wrapper: o.Wrapper, now: o.Now, rand: o.Rand, owner: o.Node, cache: o.Cache, log: o.Log,
 		open: map[string]*sharedStore{}}}
 	if err := s.reconcile(ctx); err != nil {
 		_ = s.Close()

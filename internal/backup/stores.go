@@ -39,6 +39,7 @@ type stores struct {
 	now     func() time.Time
 	rand    io.Reader
 	owner   string
+	cache   string
 	log     *slog.Logger
 
 	mu   sync.Mutex
@@ -84,7 +85,7 @@ func (s *stores) create(ctx context.Context, name string) (err error) {
 }
 
 func (s *stores) options(key secret.Bytes) recovery.Options {
-	return recovery.Options{Key: key, Now: s.now, Rand: s.rand, Grace: storeGrace, Owner: s.owner}
+	return recovery.Options{Key: key, Now: s.now, Rand: s.rand, Grace: storeGrace, Owner: s.owner, Cache: s.cache}
 }
 
 // write opens a store as its owner. All who write, restore or collect share it; each calls done.

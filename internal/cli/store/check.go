@@ -26,10 +26,11 @@ func checkCommand(o Options) *cobra.Command {
 it should be. With --read-data every chunk is read, opened, and compared with its id. With --scrub the
 bytes of all packs are compared with their checksums: that needs no key.
 
-With --budget a check reads so much and no more, and begins with what was not verified for the longest time; what
-it verified is noted in the store, so that many such checks verify everything in turn.
+With --budget a check reads so much and no more, and begins with what was not verified for the longest time: what
+was verified is noted in the store, so that many such checks verify everything in turn.
 
-Damage is told by recovery point, disk and range, and the exit code is then 1.`,
+Damage is told by recovery point, disk and range, and the exit code is then 1. It is noted in the store: the
+next 'put' of an image that still has what is damaged stores it again, and all recovery points are whole.`,
 		Example: `  kluis store check /backup/disks
   kluis store check /backup/disks --read-data --output json
   kluis store check /backup/disks --scrub --budget 51200`,
@@ -62,9 +63,9 @@ type checked struct {
 
 func (c *call) check(dir string, f checkFlags) (err error) {
 	start := c.now()
-	open := c.openToRead
-	if f.budget > 0 {
-		open = c.openToWrite // only an owner leaves notes
+	open := c.openToNote
+	if !f.readData {
+		open = c.openToRead // there is nothing to note
 	}
 	s, err := open(dir)
 	if err != nil {
@@ -123,7 +124,7 @@ func (c *call) scrub(dir string, f checkFlags) (err error) {
 	defer func() { err = errors.Join(err, b.Close()) }()
 	progress, stop := c.watch("scrub")
 	defer stop()
-	found, err := recovery.Scrub(c.ctx(), b, recovery.ScrubOptions{Now: c.now, Budget: f.budget << 20, ReadOnly: f.budget == 0, Progress: progress})
+	found, err := recovery.Scrub(c.ctx(), b, recovery.ScrubOptions{Now: c.now, Budget: f.budget << 20, Progress: progress})
 	if err != nil {
 		return err
 	}

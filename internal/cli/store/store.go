@@ -14,7 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,7 +56,7 @@ One process at a time writes to a store; others can read it meanwhile.`,
   kluis store get /backup/disks latest /images/web1-again.raw
   kluis store check /backup/disks --read-data`,
 	}
-	c.AddCommand(initCommand(o), putCommand(o), listCommand(o), getCommand(o), checkCommand(o), statCommand(o), removeCommand(o), collectCommand(o))
+	c.AddCommand(initCommand(o), putCommand(o), listCommand(o), getCommand(o), checkCommand(o), statCommand(o), removeCommand(o), collectCommand(o), indexCommand(o))
 	return c
 }
 
@@ -122,6 +125,18 @@ func (c *call) openToRead(dir string) (*opened, error) {
 	return c.open(dir, func(o *recovery.Options) { o.ReadOnly = true })
 }
 
+// openToNote opens a store as its owner, so that what is found can be noted in it; while another process owns
+// it, or where it can't be written to, it is opened to be read.
+func (c *call) openToNote(dir string) (*opened, error) {
+	s, err := c.openToWrite(dir)
+	_, owned := errors.AsType[*recovery.OwnedError](err)
+	if owned || errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		_, _ = fmt.Fprintf(c.cmd.ErrOrStderr(), "What is found is not noted in the store: %v\n", err)
+		return c.openToRead(dir)
+	}
+	return s, err
+}
+
 // openToWrite opens a store with its key, as its one owner.
 func (c *call) openToWrite(dir string) (*opened, error) {
 	host, err := os.Hostname()
@@ -137,7 +152,7 @@ func (c *call) open(dir string, change func(*recovery.Options)) (*opened, error)
 	if err != nil {
 		return nil, err
 	}
-	s, err := c.openBucket(b, change)
+	s, err := c.openBucket(dir, b, change)
 	if err != nil {
 		_ = b.Close()
 		return nil, fmt.Errorf("%s: %w", dir, explain(err))
@@ -145,14 +160,27 @@ func (c *call) open(dir string, change func(*recovery.Options)) (*opened, error)
 	return &opened{s, b}, nil
 }
 
-func (c *call) openBucket(b objects.Bucket, change func(*recovery.Options)) (*recovery.Store, error) {
+func (c *call) openBucket(dir string, b objects.Bucket, change func(*recovery.Options)) (*recovery.Store, error) {
 	key, err := c.key.read(c.ctx(), b)
 	if err != nil {
 		return nil, err
 	}
-	o := recovery.Options{Key: key, Now: c.now}
+	o := recovery.Options{Key: key, Now: c.now, Cache: cacheOf(dir)}
 	change(&o)
 	return recovery.Open(c.ctx(), b, o)
+}
+
+// cacheOf is where the index of a store is kept: in a folder beside the store's own files, where the name with a
+// dot keeps it out of the store; for a bucket among the user's caches, if there are any.
+func cacheOf(dir string) string {
+	if !cloud.Is(dir) {
+		return filepath.Join(dir, ".index")
+	}
+	caches, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(caches, "kluis")
 }
 
 // explain says what to do about the errors that a person can mend.
