@@ -5,6 +5,7 @@ BIN      := bin
 DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin
 SERVERS  := postgresql
 PEERS    := restic borgbackup
+AZURITE  := $(BIN)/azurite
 
 .PHONY: help
 help: ## show this help
@@ -21,18 +22,20 @@ demo: build ## an encrypted VM is backed up, lost, and comes back (DEMO_SIZE=2Gi
 	@$(GO) run ./demo -kluis $(BIN)/kluis
 
 .PHONY: test
-test: check race ## everything: format, vet, lint, all tests with the race detector
+test: check race clients cloud ## everything: format, vet, lint, all tests with the race detector, other people's clients, S3 and Azure
 
 .PHONY: check
 check: format vet lint ## format, vet and lint
 
 .PHONY: format
 format: ## fail if a file is not gofmt-ed
-	@unformatted=$$(gofmt -l bench cmd demo internal); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
+	@unformatted=$$(gofmt -l bench cmd demo internal test); if [ -n "$$unformatted" ]; then echo "not gofmt-ed:"; echo "$$unformatted"; exit 1; fi
 
 .PHONY: vet
 vet:
 	$(GO) vet ./...
+	cd test/clients && $(GO) vet ./...
+	cd test/cloud && $(GO) vet ./...
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## run golangci-lint, pinned in tools/go.mod
@@ -47,6 +50,18 @@ $(BIN)/golangci-lint: tools/go.mod
 race: ## all tests with the race detector
 	@scripts/install $(DISKS) $(SERVERS)
 	KLUIS_TEST_REQUIRE=1 $(GO) test -race -timeout 30m ./...
+
+.PHONY: clients
+clients: ## the official Azure clients, unmodified, against a server
+	cd test/clients && KLUIS_TEST_REQUIRE=1 $(GO) test -timeout 20m ./...
+
+# Azurite needs a newer Node than Debian has from 3.36 on.
+.PHONY: cloud
+cloud: ## recovery stores in S3 and in Azure Blob Storage, on servers that the tests start
+	@command -v npm >/dev/null || scripts/install nodejs npm
+	@test -x $(AZURITE)/node_modules/.bin/azurite-blob || npm install --silent --no-fund --no-audit --prefix $(AZURITE) azurite@3.35.0
+	@scripts/install $(DISKS)
+	cd test/cloud && KLUIS_TEST_REQUIRE=1 KLUIS_TEST_AZURITE=$(CURDIR)/$(AZURITE) $(GO) test -timeout 30m ./...
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser of outside bytes for FUZZTIME each (default 30s)

@@ -16,6 +16,7 @@ import (
 type getFlags struct {
 	format, disk string
 	inPlace      bool
+	sync         bool
 	maxRate      int64 // bytes a second
 }
 
@@ -26,8 +27,9 @@ func getCommand(o Options) *cobra.Command {
 		Short: "Restore a disk of a recovery point to an image",
 		Long: `Restore a disk of a recovery point to a new image. POINT is an id, or 'latest'.
 
-The image is written beside its name and gets the name when it is complete and durable; one that exists is
-never replaced. A raw image whose restore was cut short is gone on with when the command is given again.
+The image is written beside its name and gets the name when it is complete; one that exists is never
+replaced. As with cp, what the command has written may still be on its way to the disk; --sync waits for
+that, so that the image is whole after a power cut too. A raw image whose restore was cut short is gone on with when the command is given again.
 
 With --in-place a raw image or block device that exists is made equal to the point: it is read, and only
 what differs is written. That too can be cut short and done again.`,
@@ -40,6 +42,7 @@ what differs is written. That too can be cut short and done again.`,
 	cmd.Flags().StringVar(&f.format, "format", "raw", formatsHelp)
 	cmd.Flags().StringVar(&f.disk, "disk", "", "name of the disk, if the point has several")
 	cmd.Flags().BoolVar(&f.inPlace, "in-place", false, "make a raw image or a block device that exists equal to the point")
+	cmd.Flags().BoolVar(&f.sync, "sync", false, "wait until all of it is on the disk")
 	cmd.Flags().Int64Var(&f.maxRate, "max-rate", 0, "write no more than this many bytes a second (default: no bound)")
 	cmd.RunE = c.run(func(args []string) error { return c.get(args[0], args[1], args[2], f) })
 	return cmd
@@ -78,9 +81,9 @@ func (c *call) get(dir, point, path string, f getFlags) (err error) {
 	done := restored{Point: p.ID, Disk: d.Name(), Image: path, Digest: d.Digest()}
 	o := recovery.RestoreOptions{MaxRate: f.maxRate, Progress: progress}
 	if f.inPlace {
-		done.Restored, err = c.replace(s.Store, d, path, o)
+		done.Restored, err = c.replace(s.Store, d, path, f, o)
 	} else {
-		done.Restored, done.Resumed, err = c.create(s.Store, d, path, f.format, o)
+		done.Restored, done.Resumed, err = c.create(s.Store, d, path, f, o)
 	}
 	if err != nil {
 		return err
@@ -100,16 +103,21 @@ func (c *call) get(dir, point, path string, f getFlags) (err error) {
 }
 
 // create restores to a new image. What an earlier attempt has left of it is gone on with.
-func (c *call) create(s *recovery.Store, d *recovery.Disk, path, format string, o recovery.RestoreOptions) (done recovery.Restored, resumed bool, err error) {
-	target, err := image.CreateFile(c.ctx(), path, format, d.Size())
+func (c *call) create(s *recovery.Store, d *recovery.Disk, path string, f getFlags, o recovery.RestoreOptions) (done recovery.Restored, resumed bool, err error) {
+	target, err := image.CreateFile(c.ctx(), path, f.format, d.Size())
 	if err != nil {
 		return done, false, err
 	}
-	o.InPlace, o.NoSync = target.Resumed(), true // Commit makes it durable
+	if !f.sync {
+		target.InNoHurry()
+	}
+	o.InPlace, o.NoSync = target.Resumed(), true // Commit makes it durable, if it shall be
 	done, err = s.Restore(c.ctx(), d, target, o)
 	switch {
-	case err == nil:
+	case err == nil && f.sync:
 		return done, o.InPlace, target.Commit()
+	case err == nil:
+		return done, o.InPlace, target.CommitSoon()
 	case c.ctx().Err() != nil:
 		return done, false, errors.Join(err, target.Keep()) // the next attempt goes on with it
 	}
@@ -117,12 +125,12 @@ func (c *call) create(s *recovery.Store, d *recovery.Disk, path, format string, 
 }
 
 // replace makes an image or a device that exists equal to the disk.
-func (c *call) replace(s *recovery.Store, d *recovery.Disk, path string, o recovery.RestoreOptions) (done recovery.Restored, err error) {
+func (c *call) replace(s *recovery.Store, d *recovery.Disk, path string, f getFlags, o recovery.RestoreOptions) (done recovery.Restored, err error) {
 	target, err := image.OpenUsed(path)
 	if err != nil {
 		return done, err
 	}
 	defer func() { err = errors.Join(err, target.Close()) }()
-	o.InPlace = true
+	o.InPlace, o.NoSync = true, !f.sync
 	return s.Restore(c.ctx(), d, target, o)
 }

@@ -30,6 +30,8 @@ type NewImage interface {
 	// Commit makes the image durable and gives it its name. It fails with Exists if the name is taken.
 	// The image is closed afterwards, also after an error.
 	Commit() error
+	// InNoHurry leaves it to the system when what is written goes to the disk, for those who will CommitSoon.
+	InNoHurry()
 	// CommitSoon is Commit without waiting for the disk: as with cp, the image may not be whole if the
 	// power fails within the next half minute.
 	CommitSoon() error

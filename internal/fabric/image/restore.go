@@ -24,6 +24,7 @@ type NewDisk struct {
 	temporary string
 	name      string
 	path      string
+	noHurry   bool
 }
 
 // NewDisk begins a disk of size bytes, name, in the folder dir below the one for restored disks. All of
@@ -155,11 +156,15 @@ func (d *NewDisk) reserve(size, data int64) error {
 // Path is where the disk will be after Commit.
 func (d *NewDisk) Path() string { return d.path }
 
+// InNoHurry leaves it to the system when what is written goes to the disk. It is for those who will
+// CommitSoon, and is called before anything is written.
+func (d *NewDisk) InNoHurry() { d.noHurry = true }
+
 // WriteAt writes a part of the disk. What is never written is a hole and reads as zeros. What was written
 // goes to the disk at once, while the next part comes, so that Commit has little left to wait for.
 func (d *NewDisk) WriteAt(p []byte, off int64) (int, error) {
 	n, err := d.file.WriteAt(p, off)
-	if n > 0 {
+	if n > 0 && !d.noHurry {
 		_ = unix.SyncFileRange(int(d.file.Fd()), off, int64(n), unix.SYNC_FILE_RANGE_WRITE) // Sync decides
 	}
 	return n, d.named(err)
