@@ -56,7 +56,7 @@ One process at a time writes to a store; others can read it meanwhile.`,
   kluis store get /backup/disks latest /images/web1-again.raw
   kluis store check /backup/disks --read-data`,
 	}
-	c.AddCommand(initCommand(o), putCommand(o), listCommand(o), getCommand(o), checkCommand(o), statCommand(o), removeCommand(o), collectCommand(o), indexCommand(o))
+	c.AddCommand(initCommand(o), putCommand(o), listCommand(o), getCommand(o), exportCommand(o), checkCommand(o), statCommand(o), removeCommand(o), collectCommand(o), indexCommand(o))
 	return c
 }
 

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,7 +22,9 @@ import (
 )
 
 func execute(args []string) int {
-	return cli.Execute(context.Background(), cli.New(nil, store.Command(store.Options{Now: time.Now})), args)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	return cli.Execute(ctx, cli.New(nil, store.Command(store.Options{Now: time.Now})), args)
 }
 
 func TestMain(m *testing.M) {
@@ -32,7 +36,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
-		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"image": image, "flip": flip},
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"image": image, "flip": flip, "waitfor": waitFor},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("KLUIS_STORE_KEY_FILE", filepath.Join(env.WorkDir, "store.key"))
 			return nil
@@ -48,6 +52,18 @@ func image(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	copy(data[2<<20:], bytes.Repeat([]byte("The quick brown fox. "), 4000))
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// waitfor SOCKET: until somebody listens there.
+func waitFor(ts *testscript.TestScript, _ bool, args []string) {
+	for range 3000 {
+		if c, err := net.Dial("unix", ts.MkAbs(args[0])); err == nil {
+			_ = c.Close()
+			return
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	ts.Fatalf("nobody listens on %s", args[0])
 }
 
 // flip DIR: a bit in the middle of the largest file below DIR.
