@@ -120,8 +120,8 @@ func (c config) openRoot(log *slog.Logger) (*seal.Root, error) {
 }
 
 // keepKeyVaults does, every hour, what key vaults do by themselves: it lets go of what has been in soft delete for its
-// time, and rotates the keys whose policy says so. When the root key was rotated it seals anew, at once; what a server
-// that was killed had left of that is done at the start.
+// time, and rotates the keys whose policy says so. When the root key was rotated, or its recipients have changed, it seals
+// and wraps anew, at once; what a server that was killed had left of that is done at the start.
 func (p *parts) keepKeyVaults(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
@@ -134,6 +134,13 @@ func (p *parts) keepKeyVaults(ctx context.Context) {
 		}
 		if err := p.reseal(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("seal anew under the present root key", "error", err)
+		}
+		n, err := p.backup.Rewrap(ctx)
+		if n > 0 {
+			p.log.Info("wrapped the keys of recovery stores for the present recipients", "stores", n)
+		}
+		if err != nil && ctx.Err() == nil {
+			p.log.Error("wrap the keys of recovery stores for the present recipients", "error", err)
 		}
 		select {
 		case <-ctx.Done():

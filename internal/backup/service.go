@@ -107,6 +107,8 @@ type Groups interface {
 type Wrapper interface {
 	Wrap(plain []byte) ([]byte, error)
 	Unwrap(wrapped []byte) ([]byte, error)
+	// Recipients names those who can open what is wrapped now.
+	Recipients() []string
 }
 
 // Options are the parts a Service is made of.

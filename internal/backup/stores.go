@@ -78,6 +78,9 @@ func (s *stores) create(ctx context.Context, name string) (err error) {
 	if err := store.PutDocument(ctx, keyDocument, wrapped); err != nil {
 		return fmt.Errorf("keep wrapped key of recovery store %s: %w", name, err)
 	}
+	if err := s.noteRecipients(ctx, store); err != nil {
+		return fmt.Errorf("recovery store %s: %w", name, err)
+	}
 	if err := s.bucket.Put(ctx, registerPrefix+name, 0, bytes.NewReader(nil)); err != nil {
 		return fmt.Errorf("register recovery store %s: %w", name, err)
 	}

@@ -3,16 +3,20 @@ package backup_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"filippo.io/age"
+
 	"kluis/internal/backup"
 	"kluis/internal/database"
 	"kluis/internal/database/databasetest"
 	"kluis/internal/job"
+	"kluis/internal/objects"
 	"kluis/internal/recovery"
 )
 
@@ -229,4 +233,55 @@ func TestStoreInUse(t *testing.T) {
 func (h *house) ownStore(folder string) *recovery.Store {
 	h.t.Helper()
 	return must(h.openStore(folder, recovery.Options{Owner: "another process"}))(h.t)
+}
+
+// When the recipients of the root key change, the key of each store is wrapped for them, also if that is cut short;
+// nothing else of the stores is written, and the recovery points are as they were.
+func TestRewrap(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		h := newHouse(t, db)
+		h.putVault()
+		kek := h.putKeyVault()
+		h.grantBackup()
+		web, mail := h.putEncryptedVM(kek, "web"), h.putEncryptedVM(kek, "mail")
+		points := map[string]backup.Item{h.backedUp(web).ID: web, h.backedUp(mail).ID: mail}
+		if n, err := h.Rewrap(h.ctx); n != 0 || err != nil {
+			t.Fatalf("nobody came or went, and %d keys were wrapped: %v", n, err)
+		}
+		packs := h.objects("stores/")
+		offline, err := age.GenerateX25519Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.root.AddRecipient(offline.Recipient().String()); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := h.Rewrap(h.ctx); n != 2 || err != nil {
+			t.Fatalf("%d of 2 keys were wrapped: %v", n, err)
+		}
+		if n, err := h.Rewrap(h.ctx); n != 0 || err != nil {
+			t.Fatalf("%d keys were wrapped again: %v", n, err)
+		}
+		for _, name := range h.storeFolders() {
+			wrapped := must(recovery.ReadDocument(h.ctx, objects.Prefix(h.bucket, name), "key.age"))(t)
+			key, err := age.Decrypt(bytes.NewReader(wrapped), offline)
+			if err != nil {
+				t.Errorf("the new recipient does not open the key of %s: %v", name, err)
+				continue
+			}
+			if b, err := io.ReadAll(key); err != nil || len(b) != 32 {
+				t.Errorf("the key of %s has %d bytes, %v", name, len(b), err)
+			}
+		}
+		isPack := func(name string) bool { return strings.Contains(name, "/packs/") || strings.Contains(name, "/points/") }
+		before, after := slices.DeleteFunc(packs, func(n string) bool { return !isPack(n) }), slices.DeleteFunc(h.objects("stores/"), func(n string) bool { return !isPack(n) })
+		if !slices.Equal(before, after) {
+			t.Errorf("packs and points were\n%v\nand are\n%v", before, after)
+		}
+		for id, item := range points {
+			if keys := must(h.PointKeys(h.ctx, item.ID.Child("recoveryPoints", id)))(t); len(keys) != 1 {
+				t.Errorf("recovery point %s has lost its keys", id)
+			}
+		}
+	})
 }

@@ -55,12 +55,17 @@ func (s *Service) SealStatus(ctx context.Context, subscription armid.ID) (st Sea
 func (s *Service) RotateRoot(ctx context.Context, subscription armid.ID) error {
 	return s.changeRoot(ctx, subscription, "SealRotate", "", func() error {
 		err := s.o.Root.Rotate()
-		select {
-		case s.rotated <- struct{}{}:
-		default: // somebody is told already
-		}
+		s.tellRotated()
 		return err
 	})
+}
+
+// tellRotated lets those who wait for RootRotated know.
+func (s *Service) tellRotated() {
+	select {
+	case s.rotated <- struct{}{}:
+	default: // somebody is told already
+	}
 }
 
 // AddRecipient lets one more age identity open the root key.
@@ -69,6 +74,7 @@ func (s *Service) AddRecipient(ctx context.Context, subscription armid.ID, recip
 		if err := s.o.Root.AddRecipient(recipient); err != nil {
 			return badRecipient(recipient, err)
 		}
+		s.tellRotated()
 		return nil
 	})
 }
@@ -79,6 +85,7 @@ func (s *Service) RemoveRecipient(ctx context.Context, subscription armid.ID, re
 		if err := s.o.Root.RemoveRecipient(recipient); err != nil {
 			return badRecipient(recipient, err)
 		}
+		s.tellRotated()
 		return nil
 	})
 }
@@ -101,7 +108,8 @@ func (s *Service) changeRoot(ctx context.Context, subscription armid.ID, operati
 	return errors.Join(err, recordErr)
 }
 
-// RootRotated gets a value when the root key has been rotated: it is time for Reseal.
+// RootRotated gets a value when the root key has been rotated, or can be opened by others than before: it is time for
+// Reseal, and to wrap anew what is wrapped for its recipients.
 func (s *Service) RootRotated() <-chan struct{} { return s.rotated }
 
 const resealBatch = 200
