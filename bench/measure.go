@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,6 +24,9 @@ type figures struct {
 	wall, user, system time.Duration
 	memory             int64 // peak resident set, bytes
 }
+
+// busy is how long all processors together had work, if it was spread over them evenly.
+func (f figures) busy() time.Duration { return (f.user + f.system) / time.Duration(runtime.NumCPU()) }
 
 // measured is a step of one program.
 type measured struct {

@@ -42,9 +42,12 @@ func (b *bench) report() string {
 	p("%d of %d goals reached.", reached, len(b.rows))
 	p("")
 	p("A backup that has ended is on the disk: it waits for that, as restic does, and `cp` does not. Where there is memory enough to hold the")
-	p("copy, `cp` measures the memory, and what a backup takes beyond a copy that is synced is what Kluis itself costs. No first backup")
-	p("can be faster than the disk takes its bytes; restic's distance from that bound is all that there is to gain on it.")
+	p("copy, `cp` measures the memory, and what a backup takes beyond a copy that is synced is what Kluis itself costs.")
 	p("`kluis store get` ends when `cp` would, unless `--sync` is given.")
+	for _, note := range b.notes {
+		p("")
+		p("%s", note)
+	}
 	if len(b.proofs) > 0 {
 		p("")
 		p("## The proof of a recovery point")
