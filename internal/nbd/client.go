@@ -167,6 +167,9 @@ func (c *Client) status(ctx context.Context, id uint32, off, n int64) ([]Extent,
 	}
 }
 
+// Done is closed when the connection is over, whoever ended it.
+func (c *Client) Done() <-chan struct{} { return c.finished }
+
 // Close says good-bye, ends the connection and waits for the receiver. Requests in flight fail with ErrClosed.
 func (c *Client) Close() error {
 	c.die(ErrClosed)

@@ -112,11 +112,33 @@ func (c *serverConn) pick(name string) (Export, bool) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	e, ok := c.s.exports[name]
+	ok = ok && c.sees(e)
 	if ok {
 		c.export, c.chosen = e, true
 		c.status = c.status && c.statusOf == name
 	}
 	return e, ok
+}
+
+// exportNamed returns an export that the client may see.
+func (c *serverConn) exportNamed(name string) (Export, bool) {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	e, ok := c.s.exports[name]
+	return e, ok && c.sees(e)
+}
+
+// sees tells whether an export is for this client. A certificate counts only if it was verified.
+func (c *serverConn) sees(e Export) bool {
+	if e.Client == "" {
+		return true
+	}
+	secured, ok := c.conn.(*tls.Conn)
+	if !ok {
+		return false
+	}
+	chains := secured.ConnectionState().VerifiedChains
+	return len(chains) > 0 && chains[0][0].Subject.CommonName == e.Client
 }
 
 // exportFlags are the same for every export: nothing can be written, so what a flush or a second
@@ -141,6 +163,9 @@ func (c *serverConn) list(data []byte) error {
 		return c.refuse(optList, repErrInvalid, "this option has no data")
 	}
 	for _, e := range c.s.all() {
+		if !c.sees(e) {
+			continue
+		}
 		if err := c.reply(optList, repServer, append(appendString(nil, e.Name), e.Description...)); err != nil {
 			return err
 		}
@@ -174,7 +199,7 @@ func (c *serverConn) info(option uint32, data []byte) (done bool, err error) {
 	if !ok || len(rest) < 2 || len(rest) != 2+2*int(be.Uint16(rest)) {
 		return false, c.refuse(option, repErrInvalid, "the option is cut off")
 	}
-	e, ok := c.s.export(name)
+	e, ok := c.exportNamed(name)
 	if ok && option == optGo {
 		e, ok = c.pick(name)
 	}
@@ -218,7 +243,7 @@ func (c *serverConn) metaContexts(option uint32, data []byte) error {
 	if len(rest) != 0 {
 		return c.refuse(option, repErrInvalid, "the option is too long")
 	}
-	if _, ok := c.s.export(name); !ok {
+	if _, ok := c.exportNamed(name); !ok {
 		return c.refuse(option, repErrUnknown, "there is no such export")
 	}
 	if option == optSetMetaContext {

@@ -28,6 +28,9 @@ type Export struct {
 	Name        string // at most 4096 bytes; may be empty, which is what clients ask for who name nothing
 	Description string // for people; may be empty
 	Disk        Disk
+	// Client is the common name of the certificate that a client must have been let in with to see the export;
+	// for all others it isn't there. Empty: everybody may.
+	Client string
 }
 
 // ServerOptions are what a Server needs to know.
@@ -180,13 +183,6 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 	s.wg.Wait()
 	return nil
-}
-
-func (s *Server) export(name string) (Export, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, ok := s.exports[name]
-	return e, ok
 }
 
 // all returns the exports by name.

@@ -164,3 +164,52 @@ func TestTLSToQEMU(t *testing.T) {
 		t.Errorf("read over TLS: %v", err)
 	}
 }
+
+// Two clients of one authority see their own exports, and not that the other's are there.
+func TestExportsOfClients(t *testing.T) {
+	p := newPKI(t)
+	config := p.server(tls.RequireAndVerifyClientCert)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk := patched(2 << 20)
+	offerOn(t, l, ServerOptions{TLS: config}, Export{Name: "mine", Client: "one", Disk: disk}, Export{Name: "its", Client: "two", Disk: disk}, Export{Name: "all", Disk: disk})
+	for name, sees := range map[string]string{"one": "mine", "two": "its"} {
+		cert := p.issue(&x509.Certificate{Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, name)
+		for _, export := range []string{"mine", "its", "all"} {
+			c, err := DialTLS(t.Context(), "tcp", l.Addr().String(), &tls.Config{RootCAs: p.pool, ServerName: "localhost", Certificates: []tls.Certificate{cert}}, export, ContextAllocation)
+			if want := export == sees || export == "all"; (err == nil) != want {
+				t.Errorf("%s and the export %s: %v", name, export, err)
+			}
+			if err != nil {
+				continue
+			}
+			if !bytes.Equal(readAll(t, Forwarded{c}), disk.data) {
+				t.Errorf("%s reads another disk", name)
+			}
+			_ = c.Close()
+		}
+	}
+	_, sock := offer(t, ServerOptions{}, Export{Name: "mine", Client: "one", Disk: disk})
+	if _, err := Dial(t.Context(), "unix", sock, "mine"); err == nil {
+		t.Error("an export of a client is there without a certificate")
+	}
+}
+
+// readAll reads a disk through its map of data, over a second server that offers it in plain.
+func readAll(t *testing.T, d Disk) []byte {
+	t.Helper()
+	_, sock := offer(t, ServerOptions{}, Export{Disk: d})
+	c := mustDial(t, sock, "")
+	all := make([]byte, c.Size())
+	for e, err := range c.Source("").Extents(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.ReadAt(all[e.Offset:e.Offset+e.Length], e.Offset); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
