@@ -6,6 +6,8 @@
 //
 //	ca.pem  ca.key  server.pem  server.key
 //
+// Clients is another authority, of those that the server lets in for some hours; it is kept in no file.
+//
 // Keys are ECDSA P-256 in files that only the owner reads. A file is written to a temporary name,
 // synced and renamed, so a crash leaves the old file or the new one. A damaged file is an error and
 // never a reason to make a new authority: that would lock every client out.
@@ -13,7 +15,6 @@ package certificate
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -169,23 +170,11 @@ func (s store) template(name string, life time.Duration) (*x509.Certificate, err
 // make signs a certificate with the authority, or with its own key when there is none, and stores it.
 // The key goes first: a key without a certificate is made again, a certificate without a key is not.
 func (s store) make(name string, template *x509.Certificate, authority *pair) (pair, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), s.Rand)
+	p, err := s.sign(template, authority)
 	if err != nil {
-		return pair{}, fmt.Errorf("generate key of %s: %w", name, err)
+		return pair{}, fmt.Errorf("%s: %w", name, err)
 	}
-	parent := pair{template, key}
-	if authority != nil {
-		parent = *authority
-	}
-	der, err := x509.CreateCertificate(s.Rand, template, parent.cert, key.Public(), parent.key)
-	if err != nil {
-		return pair{}, fmt.Errorf("sign certificate of %s: %w", name, err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return pair{}, fmt.Errorf("parse certificate of %s: %w", name, err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	keyDER, err := x509.MarshalPKCS8PrivateKey(p.key)
 	if err != nil {
 		return pair{}, fmt.Errorf("marshal key of %s: %w", name, err)
 	}
@@ -193,10 +182,10 @@ func (s store) make(name string, template *x509.Certificate, authority *pair) (p
 	if err := s.write(name+".key", "PRIVATE KEY", keyDER, 0o600); err != nil {
 		return pair{}, err
 	}
-	if err := s.write(name+".pem", "CERTIFICATE", der, 0o644); err != nil {
+	if err := s.write(name+".pem", "CERTIFICATE", p.cert.Raw, 0o644); err != nil {
 		return pair{}, err
 	}
-	return pair{cert, key}, nil
+	return p, nil
 }
 
 // errDamaged marks a pair of files that is there but can't be used. A server's is made again.
