@@ -114,13 +114,7 @@ func encryption(v volume.Volume) string {
 
 // proveVolume opens an encrypted volume and returns the file system inside.
 func proveVolume(ctx context.Context, r io.ReaderAt, v volume.Volume, d Disk) (string, *finding) {
-	if v.Unsupported != "" {
-		return "", &finding{v.Unsupported, adviceUnsupported}
-	}
-	if v.Conversion != "" {
-		return "", &finding{conversion(v), adviceConversion}
-	}
-	if f := noKey(v, d); f != nil {
+	if f := closed(v, d); f != nil {
 		return "", f
 	}
 	opened, _, err := volume.Open(ctx, r, v, d.BEK)
