@@ -42,6 +42,9 @@ var matrix = []struct{ action, roles string }{
 	{"Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems/backup/action", "OCIP"},
 	{"Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/read", "OCRIPDV"},
 	{"Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/restore/action", "OCIP"},
+	{"Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/provisionInstantItemRecovery/action", "OCIP"},
+	{"Microsoft.RecoveryServices/vaults/backupFabrics/protectionContainers/protectedItems/recoveryPoints/revokeInstantItemRecovery/action", "OCIP"},
+	{"Microsoft.RecoveryServices/vaults/decryptRecoveryPoints/action", "OC"},
 	{"Microsoft.RecoveryServices/locations/backupStatus/action", "OCIPDV"},
 
 	{"Microsoft.KeyVault/vaults/read", "OCRK"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"kluis/internal/identity"
 	"kluis/internal/secret"
 )
 
@@ -63,6 +64,23 @@ func (s *Service) Unwrapped(ctx context.Context, keyBlob, secretBlob []byte, sec
 		return secret.Bytes{}, fmt.Errorf("%w: the tag names %s/%s, the backup is of %s", ErrKeyVersionMissing, id.Name, id.Version, kek.Name)
 	}
 	return unwrapBEK(kv, about.Algorithm, sv)
+}
+
+// Disclose is Unwrapped for a person who is to see what the BEK opens. The use is recorded, as the caller's and
+// as one of the secret, before the BEK is handed out; also one that fails is. That the caller may is decided by
+// whoever calls this: the key vault of an old recovery point need not be there any more.
+func (s *Service) Disclose(ctx context.Context, id SecretID, keyBlob, secretBlob []byte) (secret.Bytes, error) {
+	who, known := identity.From(ctx)
+	if !known {
+		return secret.Bytes{}, noPrincipal()
+	}
+	u := &use{s: s, operation: secretDisclose, target: target{Secrets, id.Vault, id.Name, id.Version}, who: who}
+	bek, err := s.Unwrapped(ctx, keyBlob, secretBlob, id.Version)
+	if recordErr := u.record(ctx, err); recordErr != nil {
+		bek.Wipe()
+		return secret.Bytes{}, errors.Join(err, recordErr)
+	}
+	return bek, err
 }
 
 // unwrapBEK knows the algorithms of WrapKey; another one, a key that isn't RSA or a value that isn't base64 is the same

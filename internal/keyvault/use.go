@@ -60,6 +60,7 @@ var (
 	secretPurge        = operation{"SecretPurge", Secrets, "purge"}
 	secretBackup       = operation{"SecretBackup", Secrets, "backup"}
 	secretRestore      = operation{"SecretRestore", Secrets, "restore"}
+	secretDisclose     = operation{"SecretDisclose", Secrets, ""} // by the right to decrypt recovery points
 )
 
 // use is an operation under way: by whom, on what.
