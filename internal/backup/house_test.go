@@ -148,7 +148,10 @@ type house struct {
 	compute *compute.Service
 	storage *storage.Service
 	log     *lines
+	shelf   *shelf
 	stop    func()
+
+	authorizer *forbid // of the backup service
 }
 
 // lines keeps what was logged.
@@ -173,6 +176,7 @@ func newHouse(t testing.TB, db *database.DB) *house {
 	t.Helper()
 	dir := t.TempDir()
 	h := &house{t: t, db: db, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, images: t.TempDir(), log: &lines{},
+		shelf: &shelf{disks: map[string][]backup.ExportedDisk{}}, authorizer: &forbid{},
 		folder: filepath.Join(dir, "store"), ctx: identity.With(t.Context(), alice)}
 	h.bucket = &spied{Folder: must(folder.Open(h.folder))(t)}
 	t.Cleanup(func() { _ = h.bucket.Close() })
@@ -202,8 +206,8 @@ func (h *house) open() {
 		DNSSuffix: "blob.localhost", Now: h.clock.Now, NewID: uuid.NewString})
 	h.jobs = job.NewQueue(h.db, h.clock.Now, uuid.NewString)
 	log := slog.New(slog.NewTextHandler(h.log, nil))
-	h.Service = must(backup.Open(h.ctx, backup.Options{DB: h.db, Jobs: h.jobs, Bucket: h.bucket, Node: "here", Wrapper: h.root, Authorizer: everybody,
-		Machines: h.compute, Fabric: images{f}, Keys: h.keys, Artifacts: h.storage, Groups: everybody,
+	h.Service = must(backup.Open(h.ctx, backup.Options{DB: h.db, Jobs: h.jobs, Bucket: h.bucket, Node: "here", Wrapper: h.root, Authorizer: h.authorizer,
+		Machines: h.compute, Fabric: images{f}, Keys: h.keys, Artifacts: h.storage, Groups: everybody, Exports: h.shelf,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, clerk) }, ServiceObject: clerk.ObjectID,
 		Correlation: func(context.Context) string { return "" }, Now: h.clock.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: log}))(h.t)
 	o := job.Options{Node: "here", Workers: 2, Lease: time.Minute, Now: h.clock.Now, Log: log}

@@ -413,3 +413,34 @@ func noSuchDisk(lun int, names []string) *problem.Error {
 	return problem.New(problem.Invalid, "BMSUserErrorInvalidDiskLunList", "The recovery point has no disk with LUN %d.", lun).
 		WithAdvice("The disks of this recovery point are: %s.", strings.Join(names, ", "))
 }
+
+// Mounts of recovery points.
+
+func mountsOff() *problem.Error {
+	return problem.New(problem.Unavailable, "UserErrorItemRecoveryNotAvailable", "This server serves no disks of recovery points.").
+		WithAdvice("Start the server with --export-listen, or restore the disks.")
+}
+
+func tooManyMounts() *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorTooManyItemRecoveries", "There are %d recovery points mounted already.", maxMounts).
+		WithAdvice("Unmount one and revoke it (kluis recovery-point revoke), or wait until it ends by itself after %d hours.", int(MountLife.Hours()))
+}
+
+func mountNotFound(id string) *problem.Error {
+	return problem.New(problem.NotFound, "UserErrorItemRecoveryNotFound", "The mount %.60q does not exist or has ended.", id).
+		WithAdvice("Mount the recovery point again.")
+}
+
+func pointHasNoDisk(p Point, name string, names []string) *problem.Error {
+	return problem.New(problem.Invalid, "UserErrorDiskNotInRecoveryPoint", "The recovery point of %s has no disk %.80q.", p.VM.Name(), name).
+		WithTarget(name).WithAdvice("The disks of this recovery point are: %s.", strings.Join(names, ", "))
+}
+
+// notDecrypted: why is for people; the cause is for the log.
+func notDecrypted(p Point, disk string, why, cause error) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorRecoveryPointNotDecrypted",
+		"The disk %s of %s cannot be decrypted with the keys in the recovery point: %v.", disk, p.VM.Name(), why).
+		WithTarget(disk).
+		WithAdvice("Choose a recovery point whose proof says proved, or mount the disk without decrypting it and open it with a key of your own.").
+		WithCause(cause)
+}

@@ -48,6 +48,9 @@ func TestProblems(t *testing.T) {
 		keySizeInvalid(vm), vmHasNoDisk(vm, "data", []string{"os"}), keyDoesNotOpen(vm, proof.DiskVerdict{Name: "os", Kind: proof.WrongKey, Reason: "the key in the recovery point opens none of the key slots"}),
 		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),
 	}
+	served := Point{VM: vm}
+	all = append(all, mountsOff(), tooManyMounts(), mountNotFound("7"), pointHasNoDisk(served, "data", []string{"os"}),
+		notDecrypted(served, "os", errors.New("the key in the recovery point opens none of the key slots"), inside))
 	for _, kind := range []fabric.Kind{fabric.Missing, fabric.NotAllowed, fabric.Truncated, fabric.InUse, fabric.Changed, fabric.UnknownFormat,
 		fabric.HasBackingFile, fabric.NotRegular, fabric.Unreadable} {
 		all = append(all, imageProblem(&fabric.ImageError{Path: "/images/web1.raw", Kind: kind, Err: inside}))

@@ -104,6 +104,7 @@ func (w deleteWork) Run(ctx context.Context, r *job.Run) error {
 	if r.Attempt() == 1 {
 		r.Detail("Number of Recovery Points", formatCount(len(points)))
 	}
+	w.s.endMounts(func(m *Mount) bool { return m.item.Key() == item.ID.Key() })
 	if err := w.s.cancelCollection(ctx, item); err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"kluis/internal/problem"
 )
 
-// RunSchedule starts the backups and the collections that are due, until ctx ends. What came due while no server ran is
+// RunSchedule starts the backups and the collections that are due, and ends the mounts whose time is over, until ctx ends. What came due while no server ran is
 // started once, not once for each time that was missed.
 func (s *Service) RunSchedule(ctx context.Context) {
 	tick := time.NewTicker(15 * time.Second)
@@ -21,6 +21,7 @@ func (s *Service) RunSchedule(ctx context.Context) {
 		if err := s.StartCollections(ctx); err != nil && ctx.Err() == nil {
 			s.o.Log.Error("start collections", "error", err)
 		}
+		s.EndMounts()
 		select {
 		case <-ctx.Done():
 			return

@@ -8,6 +8,7 @@
 //   - point.go: what a recovery point is.
 //   - stores.go, reconcile.go: the recovery store of each item, and how the catalogue is made to agree with them.
 //   - restore.go: the way back: checks, disks, configuration and template.
+//   - mount.go: a point's disks are served, encrypted or opened, to take files out.
 //   - retain.go, collect.go: points that nothing wants any longer, and the space they took.
 //   - verdict.go, drift.go, alert.go: what a backup found out, and who hears of it.
 //   - escrow.go: a key is tried on a disk before it is kept.
@@ -89,6 +90,8 @@ type Keys interface {
 	BackUpKey(ctx context.Context, id keyvault.KeyID) ([]byte, error)
 	BackUpSecret(ctx context.Context, id keyvault.SecretID) ([]byte, error)
 	Unwrapped(ctx context.Context, keyBlob, secretBlob []byte, secretVersion string) (secret.Bytes, error)
+	// Disclose is Unwrapped for the caller in ctx, as whose use it is recorded.
+	Disclose(ctx context.Context, id keyvault.SecretID, keyBlob, secretBlob []byte) (secret.Bytes, error)
 }
 
 // Artifacts is where a restore leaves the configuration and the template.
@@ -125,6 +128,7 @@ type Options struct {
 	Keys       Keys
 	Artifacts  Artifacts
 	Groups     Groups
+	Exports    Exports // nil: no recovery point is served
 	// AsService returns ctx with the principal Backup Management Service, and that principal's object id.
 	AsService     func(ctx context.Context) context.Context
 	ServiceObject string
@@ -139,12 +143,13 @@ type Options struct {
 type Service struct {
 	o      Options
 	stores *stores
+	mounts mounts
 }
 
 // Open makes the service and brings the catalogue into agreement with the recovery stores.
 func Open(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{o: o, stores: &stores{bucket: o.Bucket, wrapper: o.Wrapper, now: o.Now, rand: o.Rand, owner: o.Node, cache: o.Cache, log: o.Log,
-		open: map[string]*sharedStore{}}}
+		open: map[string]*sharedStore{}}, mounts: mounts{byID: map[string]*Mount{}}}
 	if err := s.reconcile(ctx); err != nil {
 		_ = s.Close()
 		return nil, fmt.Errorf("reconcile recovery points: %w", err)
@@ -161,8 +166,9 @@ func (s *Service) Works() []job.Work {
 // backup from its turn.
 func (s *Service) Chores() []job.Work { return []job.Work{collectWork{s}} }
 
-// Close closes the recovery stores. No job may be running.
+// Close ends what is served and closes the recovery stores. No job may be running.
 func (s *Service) Close() error {
+	s.closeMounts()
 	if err := s.stores.close(); err != nil {
 		return fmt.Errorf("close recovery stores: %w", err)
 	}
