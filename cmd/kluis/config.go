@@ -22,6 +22,7 @@ type config struct {
 	Data        string   `yaml:"data"`
 	Listen      string   `yaml:"listen"`
 	Domain      string   `yaml:"domain"`
+	Export      string   `yaml:"export-listen"`
 	Database    string   `yaml:"database"`
 	Store       string   `yaml:"store"`
 	AllowImages []string `yaml:"allow-images"`
@@ -35,7 +36,7 @@ type config struct {
 }
 
 func defaults() config {
-	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Workers: 2, Node: "kluis", LogLevel: "info"}
+	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Node: "kluis", LogLevel: "info"}
 }
 
 const environment = "KLUIS_"
@@ -45,6 +46,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Data, "data", c.Data, "folder for everything the server keeps")
 	f.StringVar(&c.Listen, "listen", c.Listen, "address and port of the one HTTPS listener")
 	f.StringVar(&c.Domain, "domain", c.Domain, "domain of the server; key vaults are <name>.vault.<domain>, storage accounts <name>.blob.<domain>")
+	f.StringVar(&c.Export, "export-listen", c.Export, "address and port where disks of recovery points are served (NBD over TLS) while somebody takes files out; port 0 is a free one, none serves nothing")
 	f.StringVar(&c.Database, "database", c.Database, "sqlite:FILE or postgres://… (default: sqlite:DATA/kluis.db)")
 	f.StringVar(&c.Store, "store", c.Store, "where backups are kept: a folder, s3://BUCKET/PREFIX?region=… or azblob://CONTAINER/PREFIX?storage_account=… (default: DATA/store)")
 	f.StringSliceVar(&c.AllowImages, "allow-images", c.AllowImages, "folder whose disk images may be registered and read; may be given several times")
@@ -129,6 +131,9 @@ var domainName = regexp.MustCompile(`^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){
 func (c *config) check() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen %q is not an address with a port, such as 127.0.0.1:8443", c.Listen)
+	}
+	if _, _, err := net.SplitHostPort(c.Export); err != nil && c.Export != exportNothing {
+		return fmt.Errorf("export-listen %q is not an address with a port, such as 127.0.0.1:10809, nor %s", c.Export, exportNothing)
 	}
 	if c.Workers < 1 {
 		return fmt.Errorf("workers is %d; at least one is needed", c.Workers)

@@ -18,7 +18,7 @@ func settings(t *testing.T) map[string][]string {
 	if err := os.Mkdir(two, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return map[string][]string{"data": {"/srv/kluis"}, "listen": {"[::1]:9443"}, "domain": {"backup.example.com"}, "database": {"postgres://kluis@db/kluis"},
+	return map[string][]string{"data": {"/srv/kluis"}, "listen": {"[::1]:9443"}, "domain": {"backup.example.com"}, "export-listen": {"192.0.2.7:10809"}, "database": {"postgres://kluis@db/kluis"},
 		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "node": {"second"}, "log-level": {"debug"}}
 }
 

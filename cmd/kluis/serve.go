@@ -204,11 +204,18 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 		return nil, err
 	}
 	var ips []net.IP
-	if ip := net.ParseIP(c.Listen[:len(c.Listen)-len(port)-1]); ip != nil && !ip.IsUnspecified() {
-		ips = append(ips, ip)
+	for _, listen := range []string{c.Listen, c.Export} {
+		if ip := ipOf(listen); ip != nil && !ip.IsUnspecified() {
+			ips = append(ips, ip)
+		}
 	}
 	if p.tls, p.caFile, err = certificate.Ensure(filepath.Join(c.Data, "tls"), certificate.Options{Domain: c.Domain, IPs: ips, Now: time.Now, Rand: rand.Reader}); err != nil {
 		return nil, err
+	}
+	if c.Export != exportNothing {
+		if p.exports, err = newExports(c, p.tls, p.caFile, log); err != nil {
+			return nil, err
+		}
 	}
 	if p.db, err = database.Open(ctx, c.Database); err != nil {
 		return nil, err
@@ -223,6 +230,15 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 		TenantID: p.install.TenantID, SubscriptionID: p.install.SubscriptionID}, p.identity)
 }
 
+// ipOf is the IP address that a listener is to have; nil if it is a name.
+func ipOf(listen string) net.IP {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil
+	}
+	return net.ParseIP(host)
+}
+
 // parts are the services of a running server.
 type parts struct {
 	log     *slog.Logger
@@ -231,12 +247,13 @@ type parts struct {
 	install installation
 	root    *seal.Root
 
-	tls    *tls.Config
-	caFile string
-	db     *database.DB
-	store  store
-	jobs   *job.Queue
-	door   http.Handler
+	tls     *tls.Config
+	caFile  string
+	exports *exports // nil: nothing is served
+	db      *database.DB
+	store   store
+	jobs    *job.Queue
+	door    http.Handler
 
 	identity    *identity.Service
 	resources   *resources.Service
@@ -269,8 +286,12 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 		Bucket: objects.Prefix(p.store, "blobs/"), Now: time.Now, NewID: uuid.NewString})
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Now: time.Now, NewID: uuid.NewString})
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
+	var served backup.Exports
+	if p.exports != nil {
+		served = p.exports
+	}
 	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: p.store, Node: c.Node, Cache: filepath.Join(c.Data, "cache"), Wrapper: p.root, Authorizer: p.identity,
-		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources,
+		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources, Exports: served,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {
 		return err
@@ -291,6 +312,9 @@ func (p *parts) close() error {
 	var errs []error
 	if p.backup != nil {
 		errs = append(errs, p.backup.Close())
+	}
+	if p.exports != nil {
+		errs = append(errs, p.exports.Close())
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())

@@ -52,8 +52,11 @@ type fake struct {
 	keys     []backup.KeyBackup
 	jobs     []backup.Job
 	alerts   []backup.Alert
+	mount    backup.Mount
 	check    error
 
+	asked     []backup.MountRequest
+	revoked   []string
 	protected []string // "item vm policy" of each Protect
 	restores  []backup.RestoreRequest
 	backups   []time.Time
@@ -167,6 +170,23 @@ func (f *fake) Restore(_ context.Context, r backup.RestoreRequest) (backup.Job, 
 		return backup.Job{}, problem.New(problem.Unsupported, "UserErrorEncryptedVmRestoreTypeNotSupported", "No.").WithAdvice("Restore disks.")
 	}
 	return f.job("Restore"), nil
+}
+
+func (f *fake) Provision(_ context.Context, r backup.MountRequest) (backup.Mount, error) {
+	f.asked = append(f.asked, r)
+	return f.mount, nil
+}
+
+func (f *fake) Mount(_ context.Context, _ armid.ID, id string) (backup.Mount, error) {
+	if id != f.mount.ID {
+		return backup.Mount{}, problem.New(problem.NotFound, "UserErrorItemRecoveryNotFound", "It has ended.")
+	}
+	return f.mount, nil
+}
+
+func (f *fake) Revoke(_ context.Context, point armid.ID, mount string) error {
+	f.revoked = append(f.revoked, point.Name()+" "+mount)
+	return nil
 }
 
 func (f *fake) Alerts(context.Context, armid.ID) ([]backup.Alert, error) { return f.alerts, nil }

@@ -12,7 +12,8 @@ import (
 // An operation is what a client follows after a 202. Its id is that of the job it started, and "Succeeded"
 // means that the job exists: whether the job succeeds is asked of the job. Clients look under several
 // addresses (SDKs under the one in the header, az under backupOperations with the last segment of it), so
-// all of them read the job.
+// all of them read the job. The one operation that is no job is a mount (mounts.go): it is over when the recovery
+// point is mounted.
 
 // started answers a request that has started a job on an item.
 func started(r *arm.Request, item armid.ID, j backup.Job) *arm.Reply {
@@ -21,6 +22,9 @@ func started(r *arm.Request, item armid.ID, j backup.Job) *arm.Reply {
 
 func (d *door) operationStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	j, err := d.s.Job(ctx, vaultOf(r.ID), r.ID.Name())
+	if problem.KindOf(err) == problem.NotFound {
+		return d.mountStatus(ctx, r, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -32,6 +36,9 @@ func (d *door) operationStatus(ctx context.Context, r *arm.Request) (*arm.Reply,
 // waited for, because clients take this answer for the end of the resource.
 func (d *door) operationResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	j, err := d.s.Job(ctx, vaultOf(r.ID), r.ID.Name())
+	if problem.KindOf(err) == problem.NotFound {
+		return d.mountResult(ctx, r, err)
+	}
 	if err != nil {
 		return nil, err
 	}

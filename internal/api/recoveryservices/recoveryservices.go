@@ -48,6 +48,9 @@ type Service interface {
 	Point(ctx context.Context, id armid.ID) (backup.Point, error)
 	PointKeys(ctx context.Context, id armid.ID) ([]backup.KeyBackup, error)
 	Restore(ctx context.Context, r backup.RestoreRequest) (backup.Job, error)
+	Provision(ctx context.Context, r backup.MountRequest) (backup.Mount, error)
+	Mount(ctx context.Context, vault armid.ID, id string) (backup.Mount, error)
+	Revoke(ctx context.Context, point armid.ID, mount string) error
 	Jobs(ctx context.Context, vault armid.ID) ([]backup.Job, error)
 	Job(ctx context.Context, vault armid.ID, id string) (backup.Job, error)
 	CancelJob(ctx context.Context, vault armid.ID, id string) error
@@ -107,7 +110,8 @@ func Provider(s Service, o Options) arm.Provider {
 
 		{Type: items, Get: d.getItem, Put: d.putItem, Delete: d.deleteItem, Actions: map[string]arm.Handler{"backup": d.backUp}},
 		{Type: vaults + "/backupProtectedItems", List: d.listItems},
-		{Type: points, Get: d.getPoint, List: d.listPoints, Actions: map[string]arm.Handler{"restore": d.restore}},
+		{Type: points, Get: d.getPoint, List: d.listPoints, Actions: map[string]arm.Handler{"restore": d.restore,
+			"provisionInstantItemRecovery": d.provision, "revokeInstantItemRecovery": d.revoke}},
 		{Type: jobs, Get: d.getJob, List: d.listJobs, Actions: map[string]arm.Handler{"cancel": d.cancelJob}},
 		{Type: alerts, List: d.listAlerts},
 

@@ -424,15 +424,69 @@ type jobTask struct {
 
 // operationBody is the status of an asynchronous operation.
 type operationBody struct {
-	ID         string        `json:"id"`
-	Name       string        `json:"name"`
-	Status     string        `json:"status"`
-	StartTime  string        `json:"startTime"`
-	EndTime    string        `json:"endTime"`
-	Properties *operationJob `json:"properties,omitempty"`
+	ID         string `json:"id"`
+	Name       string `json:"name"`
+	Status     string `json:"status"`
+	StartTime  string `json:"startTime"`
+	EndTime    string `json:"endTime"`
+	Properties any    `json:"properties,omitempty"` // *operationJob or *operationMount
 }
 
 type operationJob struct {
 	ObjectType string `json:"objectType"`
 	JobID      string `json:"jobId"`
+}
+
+// mountRequest is Azure's request for item level recovery, with what we add. What it says of iSCSI means nothing here.
+type mountRequest struct {
+	Properties struct {
+		PointID string   `json:"recoveryPointId"`
+		Disks   []string `json:"kluisDisks"`   // names; none: all
+		Decrypt bool     `json:"kluisDecrypt"` // serve what is encrypted opened
+	} `json:"properties"`
+}
+
+type revokeRequest struct {
+	Properties struct {
+		Mount string `json:"kluisMount"` // none: all of the recovery point
+	} `json:"properties"`
+}
+
+// operationMount is what the operation that mounts a recovery point tells.
+type operationMount struct {
+	ObjectType string         `json:"objectType"`
+	Target     recoveryTarget `json:"recoveryTarget"`
+	Mount      mountBody      `json:"kluisMount"`
+}
+
+type recoveryTarget struct {
+	Scripts []clientScript `json:"clientScripts"`
+}
+
+type clientScript struct {
+	Content   []byte `json:"scriptContent"` // base64
+	Extension string `json:"scriptExtension"`
+	OSType    string `json:"osType"`
+	URL       string `json:"url"`
+	Suffix    string `json:"scriptNameSuffix"`
+}
+
+// mountBody is what a client that speaks NBD itself needs.
+type mountBody struct {
+	ID          string        `json:"id"`
+	Expiry      string        `json:"expiryTime"`
+	Decrypted   bool          `json:"decrypted"`
+	Address     string        `json:"address"`
+	Authority   string        `json:"authority"`
+	Certificate string        `json:"certificate"`
+	Key         string        `json:"key"`
+	Disks       []mountedDisk `json:"disks"`
+}
+
+type mountedDisk struct {
+	Name       string `json:"name"`
+	Partition  int    `json:"partition,omitempty"`
+	Export     string `json:"export"`
+	Size       int64  `json:"size"`
+	Encryption string `json:"encryption,omitempty"` // that was opened
 }
