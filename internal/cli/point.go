@@ -129,5 +129,7 @@ It carries a proof: whether its own keys open its own disks.`,
 				}
 				return details(c, p, rawOf, pointDetails)
 			})),
+		exportCommand(),
+		revokeCommand(),
 	))
 }

@@ -56,6 +56,7 @@ var floors = []struct {
 // extra is what a single room may import beside what its floor allows.
 var extra = map[string][]string{
 	"internal/fabric":   {"internal/nbd"},      // disk images of other formats than raw are read over NBD
+	"internal/cli":      {"internal/nbd"},      // a disk that is served elsewhere is offered on a socket of this machine
 	"internal/keyvault": {"internal/identity"}, // the type of the caller, whom its access policies name
 }
 
