@@ -12,8 +12,15 @@ import (
 	"kluis/internal/recovery"
 )
 
+// collectFlags say how to collect.
+type collectFlags struct {
+	grace   time.Duration
+	minDead float64
+	budget  int64 // MiB
+}
+
 func collectCommand(o Options) *cobra.Command {
-	c, grace, minDead := &call{now: o.Now}, 24*time.Hour, 0.3
+	c, f := &call{now: o.Now}, collectFlags{grace: 24 * time.Hour, minDead: 0.3}
 	cmd := &cobra.Command{
 		Use:   "gc DIR",
 		Short: "Give back the space of what nothing needs",
@@ -27,16 +34,17 @@ it goes at once, and a deleted point cannot be brought back.`,
 		Args: cobra.ExactArgs(1),
 	}
 	c.bindKey(cmd)
-	cmd.Flags().DurationVar(&grace, "grace", grace, "how long what nothing needs is spared")
-	cmd.Flags().Float64Var(&minDead, "min-dead", minDead, "share of a pack that must be dead for the rest to be moved; 0 moves nothing")
-	cmd.RunE = c.run(func(args []string) error { return c.collect(args[0], grace, minDead) })
+	cmd.Flags().DurationVar(&f.grace, "grace", f.grace, "how long what nothing needs is spared")
+	cmd.Flags().Float64Var(&f.minDead, "min-dead", f.minDead, "share of a pack that must be dead for the rest to be moved; 0 moves nothing")
+	cmd.Flags().Int64Var(&f.budget, "budget", 0, "MiB to move in this run (default: no bound)")
+	cmd.RunE = c.run(func(args []string) error { return c.collect(args[0], f) })
 	return cmd
 }
 
-func (c *call) collect(dir string, grace time.Duration, minDead float64) (err error) {
+func (c *call) collect(dir string, f collectFlags) (err error) {
 	start := c.now()
-	if grace < 0 || minDead < 0 || minDead > 1 {
-		return cli.UsageError(errors.New("--grace is a time of zero or more, --min-dead a share from 0 to 1"))
+	if f.grace < 0 || f.minDead < 0 || f.minDead > 1 || f.budget < 0 {
+		return cli.UsageError(errors.New("--grace is a time of zero or more, --min-dead a share from 0 to 1, --budget a number of MiB"))
 	}
 	s, err := c.openToWrite(dir)
 	if err != nil {
@@ -45,8 +53,8 @@ func (c *call) collect(dir string, grace time.Duration, minDead float64) (err er
 	defer func() { err = errors.Join(err, s.Close()) }()
 	progress, stop := c.watch("collect")
 	defer stop()
-	o := recovery.CollectOptions{Grace: grace, NoGrace: grace == 0, MinDead: minDead, Progress: progress}
-	if minDead == 0 {
+	o := recovery.CollectOptions{Grace: f.grace, NoGrace: f.grace == 0, MinDead: f.minDead, Budget: f.budget << 20, Progress: progress}
+	if f.minDead == 0 {
 		o.Budget = -1
 	}
 	done, err := s.Collect(c.ctx(), o)
