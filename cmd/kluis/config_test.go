@@ -89,7 +89,7 @@ func writeConfig(t *testing.T, all map[string][]string) string {
 // Every setting can be given in three ways, which mean the same.
 func TestThreeWaysToSet(t *testing.T) {
 	all := settings(t)
-	want := config{Data: "/srv/kluis", Listen: "[::1]:9443", Domain: "backup.example.com", Database: "postgres://kluis@db/kluis", Store: "/srv/store",
+	want := config{Data: "/srv/kluis", Listen: "[::1]:9443", Domain: "backup.example.com", Export: "192.0.2.7:10809", Database: "postgres://kluis@db/kluis", Store: "/srv/store",
 		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, Node: "second", LogLevel: "debug"}
 	for name, got := range map[string]config{
 		"flags": resolved(t, all, nil, ""), "variables": resolved(t, nil, all, ""), "file": resolved(t, nil, nil, writeConfig(t, all)),
