@@ -177,14 +177,16 @@ func (b *bench) compare(a imageA, cp copies, twice *measured, k *kluis, r *resti
 	b.atLeast("restore of A", "restic, its time over ours", ratio(wall(&r.restore), wall(&k.restore)), 8, beside(wall(&r.restore), wall(&k.restore)))
 	b.atMost("restore of A", "cp --sparse=always", ratio(wall(&k.restore), cp.cached), 1.8, beside(wall(&k.restore), cp.cached))
 	b.atLeast("verify the content of A", "restic check --read-data, its time over ours", ratio(wall(&r.verify), wall(&k.verify)), 8, beside(wall(&r.verify), wall(&k.verify)))
-	first, restored := k.first.median(), k.restore.median()
+	first, restored, checked := k.first.median(), k.restore.median(), k.verify.median()
 	b.notes = append(b.notes,
 		fmt.Sprintf("The first backup took %.2f s, of which the %d processors had work for %.2f s; the disk takes the same bytes in %.2f s (a copy that is synced). "+
 			"So the disk decides, and a first backup can be %.1f times as fast as restic's here, and %.1f times as fast as borg's, and no more.",
 			first.wall.Seconds(), runtime.NumCPU(), first.busy().Seconds(), cp.durable.Seconds(), ratio(wall(&r.first), cp.durable), ratio(wall(&g.first), cp.durable)),
 		fmt.Sprintf("The restore took %.2f s, of which the processors had work for %.2f s: %.2f s of that in the kernel, which copies the bytes twice, as it does for cp. "+
 			"cp itself is %.1f times as fast as restic's restore.",
-			restored.wall.Seconds(), restored.busy().Seconds(), (restored.system/time.Duration(runtime.NumCPU())).Seconds(), ratio(wall(&r.restore), cp.cached)))
+			restored.wall.Seconds(), restored.busy().Seconds(), (restored.system/time.Duration(runtime.NumCPU())).Seconds(), ratio(wall(&r.restore), cp.cached)),
+		fmt.Sprintf("The check read, opened (AES-256-GCM) and hashed (BLAKE3) %s in %.2f s, of which the processors had work for %.2f s.",
+			amount(int64(0.6*float64(b.size))), checked.wall.Seconds(), checked.busy().Seconds()))
 	b.memory("first backup of A", &k.first)
 	b.memory("increment, list given", &k.increment)
 	b.memory("increment, no list", &k.rescan)

@@ -3,6 +3,7 @@ package recovery_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,4 +142,39 @@ func TestMaxRate(t *testing.T) {
 			t.Errorf("21 MiB at 2 MiB a second took %v", took)
 		}
 	})
+}
+
+// A disk that compresses gets larger chunks, if nobody chose a size.
+func TestChunkSizeByContent(t *testing.T) {
+	text := bytes.Repeat([]byte("what people write repeats itself, "), 68*mib/34)
+	ciphertext := noise(1, 64*mib)
+	for name, c := range map[string]struct {
+		data []byte
+		want int64
+	}{
+		"text":                       {text, 256 * kib},
+		"ciphertext":                 {ciphertext, 64 * kib},
+		"ciphertext after text":      {slices.Concat(text[:20*mib], ciphertext[:48*mib]), 64 * kib},
+		"text after ciphertext":      {slices.Concat(ciphertext[:20*mib], text[:48*mib]), 256 * kib},
+		"ciphertext after zeros":     {slices.Concat(make([]byte, 40*mib), ciphertext[:28*mib]), 64 * kib},
+		"text after zeros":           {slices.Concat(make([]byte, 40*mib), text[:28*mib]), 256 * kib},
+		"text, and a crooked end":    {text[:64*mib+1], 256 * kib},
+		"too little text for a look": {text[:8*mib], 64 * kib},
+		"nothing":                    {nil, 64 * kib},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := create(t, newBucket(t), options(newClock()))
+			backup(t, s, "1", &image{data: c.data}, recovery.DiskOptions{})
+			if got := disk(t, s, "1").ChunkSize(); got != c.want {
+				t.Errorf("chunks of %d bytes, want %d", got, c.want)
+			}
+		})
+	}
+	// What was chosen at first stays: a disk that changes its nature still builds on its parent.
+	s := create(t, newBucket(t), options(newClock()))
+	backup(t, s, "1", &image{data: ciphertext}, recovery.DiskOptions{})
+	backup(t, s, "2", &image{data: text}, recovery.DiskOptions{Parent: disk(t, s, "1")})
+	if got := disk(t, s, "2").ChunkSize(); got != 64*kib {
+		t.Errorf("chunks of %d bytes after a parent with chunks of 64 KiB", got)
+	}
 }

@@ -38,7 +38,10 @@ func (d *Disk) Name() string { return d.info.Name }
 // Size returns the disk's size in bytes.
 func (d *Disk) Size() int64 { return d.info.Size }
 
-// Digest is the same for disks of one store with the same content.
+// ChunkSize returns how many bytes are stored together.
+func (d *Disk) ChunkSize() int64 { return d.info.ChunkSize }
+
+// Digest is the same for disks of one store with the same content and chunks of the same size.
 func (d *Disk) Digest() string { return d.info.Digest }
 
 // chunkLen returns the length of a chunk: the last one may be shorter.

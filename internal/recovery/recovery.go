@@ -156,8 +156,8 @@ type DiskOptions struct {
 	// Audit is how many bytes to read beyond the changed extents, at random, to see whether they leave
 	// something out. If so, the error is an UnreportedError.
 	Audit int64
-	// ChunkSize is a power of two from 64 KiB to 1 MiB; 0 means that of the parent, or else the store's. A
-	// parent with chunks of another size saves nothing.
+	// ChunkSize is a power of two from 64 KiB to 1 MiB; 0 means that of the parent, or else the store's, or
+	// 256 KiB for a disk that compresses. A parent with chunks of another size saves nothing.
 	ChunkSize int64
 	// MaxRate bounds how many bytes a second are read from the source; 0 means no bound.
 	MaxRate  int64
@@ -171,6 +171,6 @@ type Counters = manifest.Counters
 type DiskInfo struct {
 	Name     string   `json:"name"`
 	Size     int64    `json:"size"`
-	Digest   string   `json:"digest"` // the same for disks of one store with the same content
+	Digest   string   `json:"digest"` // the same for disks of one store with the same content and chunks of the same size
 	Counters Counters `json:"counters"`
 }

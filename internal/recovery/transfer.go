@@ -74,8 +74,10 @@ func (t *transfer) setParent(ctx context.Context, o DiskOptions) (err error) {
 	switch {
 	case t.chunkSize == 0 && t.parent != nil:
 		t.chunkSize = t.parent.info.ChunkSize
-	case t.chunkSize == 0:
-		t.chunkSize = t.w.store.header.ChunkSize
+	case t.chunkSize == 0 && !o.Changed:
+		if t.chunkSize, err = t.chooseChunkSize(ctx); err != nil {
+			return err
+		}
 	}
 	if !o.Changed {
 		if t.parent != nil && t.parent.info.ChunkSize != t.chunkSize {

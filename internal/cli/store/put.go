@@ -42,7 +42,7 @@ extents are read: all else must be as it was in the parent, which --parent shoul
 	cmd.Flags().StringVar(&f.parent, "parent", "latest", "id of the point to compare with; 'latest' is the disk's newest, 'none' compares with nothing")
 	cmd.Flags().StringVar(&f.changed, "changed", "", `JSON file with what changed since the parent: [{"offset":N,"length":N},…]`)
 	cmd.Flags().Float64Var(&f.audit, "audit", 1.0/32, "share of what is listed to read beyond the list, at random, to see whether it leaves something out")
-	cmd.Flags().Int64Var(&f.chunkSize, "chunk-size", 0, "size of the disk's chunks in KiB: 64 to 1024, a power of two (default: that of the parent, or 64)")
+	cmd.Flags().Int64Var(&f.chunkSize, "chunk-size", 0, "size of the disk's chunks in KiB: 64 to 1024, a power of two (default: that of the parent, or else 64, and 256 for a disk that compresses)")
 	cmd.Flags().Int64Var(&f.maxRate, "max-rate", 0, "read no more than this many bytes a second (default: no bound)")
 	cmd.RunE = c.run(func(args []string) error { return c.put(args[0], args[1], f) })
 	return cmd

@@ -43,7 +43,7 @@ func (c *Codec) Close() {
 // else, the plain bytes of a guest's disk become ciphertext.
 func (c *Codec) Seal(dst, plain []byte, box *Box, at Place, i Info) ([]byte, Info) {
 	i.Plain, i.Flags = uint32(len(plain)), 0
-	if i.Kind == Node || !promising(plain) {
+	if i.Kind == Node || !Promising(plain) {
 		return box.seal(dst, plain, at, i), i
 	}
 	scratch := c.scratch.Get().(*[]byte)
@@ -82,9 +82,9 @@ func (c *Codec) Open(dst, sealed []byte, box *Box, at Place, i Info) ([]byte, er
 	return plain, nil
 }
 
-// promising tells whether compressing is worth a try, from a histogram of four samples: ciphertext, of
+// Promising tells whether compressing is worth a try, from a histogram of four samples: ciphertext, of
 // which encrypted disks consist, is told apart in a few microseconds.
-func promising(plain []byte) bool {
+func Promising(plain []byte) bool {
 	const sample = 1 << 10
 	var count [256]uint32
 	n := 0
