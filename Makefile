@@ -3,7 +3,7 @@
 GO       ?= go
 BIN      := bin
 DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin
-SERVERS  := postgresql
+SERVERS  := postgresql azure-cli
 PEERS    := restic borgbackup
 AZURITE  := $(BIN)/azurite
 

@@ -46,6 +46,8 @@ func TestScripts(t *testing.T) {
 			a.WriteAdmin(admin)
 			env.Setenv("SERVER", admin)
 			env.Setenv("URL", a.URL())
+			env.Setenv("PORT", strings.TrimPrefix(a.Port(), ":"))
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("KLUIS_DATA", filepath.Join(env.WorkDir, "data"))
 			return nil
 		},
@@ -79,6 +81,8 @@ func lineUp(t *testing.T, a *clienttest.Azure) {
 	a.On("POST "+item+"/backup", http.StatusAccepted, "", "Azure-AsyncOperation", "{url}"+operation+"?api-version=2024-04-01")
 	a.On("GET "+operation, http.StatusOK, recorded("backupoperations-succeeded-job"))
 	a.On("GET "+sub+"/providers/Microsoft.KeyVault/vaults", http.StatusOK, list(`{"id":"/kv","name":"kv","properties":{"vaultUri":"{url}/keyvault/kv/"}}`))
+	a.On("GET "+sub+"/providers/Microsoft.Storage/storageAccounts", http.StatusOK,
+		list(`{"id":"/a","name":"staging","properties":{"primaryEndpoints":{"blob":"https://staging.blob.localhost`+a.Port()+`/"}}}`))
 	a.On("GET /keyvault/kv/secrets/S", http.StatusOK, `{"id":"https://kv/secrets/S/1","value":"hush","contentType":"BEK"}`)
 	event := func(n int, vault, result string) string {
 		return fmt.Sprintf(`{"time":"2026-03-01T12:00:00.0000000Z","operationName":"SecretGet","resultSignature":%q,"identity":{"claim":{"http://schemas.microsoft.com/identity/claims/objectidentifier":"o"}},"properties":{"id":"https://%s/secrets/s","vault":%q,"sequence":%d}}`, result, vault, vault, n)

@@ -169,6 +169,10 @@ func (a *Azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.login(w, r)
 		return
 	}
+	if r.URL.Path == "/metadata/endpoints" {
+		fmt.Fprintf(w, `{"name":"Kluis","resourceManager":%q,"suffixes":{"keyVaultDns":"vault.localhost%s","storage":"localhost%[2]s"}}`, a.URL(), a.Port())
+		return
+	}
 	body, _ := io.ReadAll(r.Body)
 	token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if token == "" {

@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+//go:embed sitecustomize.py
+var startUp []byte
+
+func cloudAz() *cobra.Command {
+	cmd := verb("az", "Print what signs the azure-cli in here", `eval "$(kluis cloud az)"
+az backup vault list`, cobra.NoArgs, func(c *call) error {
+		cloud, err := c.Cloud(c.ctx())
+		if err != nil {
+			return err
+		}
+		dir, err := c.azFolder()
+		if err != nil {
+			return err
+		}
+		ca, err := c.trusted()
+		if err != nil {
+			return err
+		}
+		secret, err := c.secretCommand()
+		if err != nil {
+			return err
+		}
+		python := filepath.Join(dir, "python")
+		if err := writeStartUp(python); err != nil {
+			return err
+		}
+		authority := c.Endpoint() + "/adfs"
+		return printSheet(c, sheet{
+			notes: []string{`az, pointed to ` + c.Endpoint() + `. Run: eval "$(kluis cloud az)"`},
+			environment: []setting{
+				{name: "AZURE_CONFIG_DIR", value: dir},
+				{name: "AZURE_CORE_COLLECT_TELEMETRY", value: "0"},
+				{name: "REQUESTS_CA_BUNDLE", value: ca},
+				{name: "NO_PROXY", value: c.withProxyException()},
+				{name: "PYTHONPATH", value: including(os.Getenv("PYTHONPATH"), string(os.PathListSeparator), python)},
+			},
+			commands: []string{
+				fmt.Sprintf("grep -qsF %s %s || az cloud register --name %s --endpoint-resource-manager %s --endpoint-management %[4]s"+
+					" --endpoint-active-directory %[1]s --endpoint-active-directory-resource-id %[4]s --endpoint-active-directory-graph-resource-id %[4]s"+
+					" --suffix-keyvault-dns %[5]s --suffix-storage-endpoint %[6]s",
+					quote(authority), quote(filepath.Join(dir, "clouds.config")), quote(cloud.Name), quote(c.Endpoint()),
+					quote("."+cloud.Suffixes.KeyVaultDNS), quote(cloud.Suffixes.Storage)),
+				"az cloud set --name " + quote(cloud.Name) + " --only-show-errors",
+				secret + " | az login --service-principal --username " + quote(c.ClientID()) + " --tenant " + quote(c.TenantID()) + " --password @- --output none --only-show-errors",
+			},
+		})
+	})
+	cmd.Long = `Print what signs the azure-cli in here, as the principal of the admin file; eval "$(kluis cloud az)" does it.
+
+az gets a folder of its own for what it keeps, so that nothing of what you use it for elsewhere changes; it is the
+folder that this command prints, and that it makes. az keeps the client secret in it. To have az as it was, open another
+shell. A file in the folder mends a fault of Debian's package when az starts; see its head.
+
+The authority is in the style of AD FS, since with one in the style of Entra az asks a public host whether it is genuine.`
+	cmd.Flags().String("config-dir", "", "folder for what az keeps (default: one for each server, in your configuration folder)")
+	return cmd
+}
+
+// azFolder is where az keeps what belongs to this server; only its user can enter.
+func (c *call) azFolder() (string, error) {
+	dir := c.flag("config-dir")
+	if dir == "" {
+		home, err := os.UserConfigDir()
+		if err != nil {
+			return "", usagef("--config-dir is required: %v", err)
+		}
+		dir = filepath.Join(home, "kluis", "az-"+strings.ReplaceAll(c.Authority(), ":", "-"))
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+// writeStartUp writes what Python loads when az starts. A file that is as it should be is left alone: az may be
+// reading it.
+func writeStartUp(dir string) error {
+	file := filepath.Join(dir, "sitecustomize.py")
+	if old, err := os.ReadFile(file); err == nil && bytes.Equal(old, startUp) {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(file, startUp, 0o600)
+}
