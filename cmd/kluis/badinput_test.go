@@ -118,7 +118,7 @@ func TestBadRequests(t *testing.T) {
 		"malformed JSON":       {"PUT", vault + version, r.token, `{"location":`, 400, "InvalidRequestContent"},
 		"not an object":        {"PUT", vault + version, r.token, `[]`, 400, "InvalidRequestContent"},
 		"no body":              {"PUT", vault + version, r.token, ``, 400, ""},
-		"body too large":       {"PUT", vault + version, r.token, `{"location":"` + strings.Repeat("x", 5<<20) + `"}`, 413, "RequestEntityTooLarge"},
+		"body too large":       {"PUT", vault + version, r.token, `{"location":"` + strings.Repeat("x", 5<<20) + `"}`, 413, "RequestContentTooLarge"},
 		"wrong method":         {"PATCH", g + "/providers/Microsoft.RecoveryServices/vaults" + version, r.token, `{}`, 405, ""},
 		"malformed id":         {"GET", "/subscriptions//resourceGroups/x" + version, r.token, "", 400, ""},
 		"path outside":         {"PUT", disk, r.token, importOf("file://" + outside), 403, "DiskImageNotAllowed"},

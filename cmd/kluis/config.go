@@ -29,6 +29,7 @@ type config struct {
 	RestoreDir  string   `yaml:"restore-dir"`
 	Workers     int      `yaml:"workers"`
 	Node        string   `yaml:"node"`
+	Requests    int      `yaml:"requests-per-minute"`
 	LogLevel    string   `yaml:"log-level"`
 
 	SealIdentity   string `yaml:"seal-identity"`
@@ -36,7 +37,7 @@ type config struct {
 }
 
 func defaults() config {
-	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Node: "kluis", LogLevel: "info"}
+	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Requests: 120_000, Node: "kluis", LogLevel: "info"}
 }
 
 const environment = "KLUIS_"
@@ -52,6 +53,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.AllowImages, "allow-images", c.AllowImages, "folder whose disk images may be registered and read; may be given several times")
 	f.StringVar(&c.RestoreDir, "restore-dir", c.RestoreDir, "folder for restored disks (default: DATA/disks)")
 	f.IntVar(&c.Workers, "workers", c.Workers, "jobs that run at once")
+	f.IntVar(&c.Requests, "requests-per-minute", c.Requests, "how much one principal may read through Resource Manager; changes and deletions count apart, and may be a fifth of it each; 0 is no limit")
 	f.StringVar(&c.Node, "node", c.Node, "name of this server among those that share the database")
 	f.StringVar(&c.SealIdentity, "seal-identity", c.SealIdentity, "file of the age identities that open the root key (default: DATA/seal/seal-identity.txt)")
 	f.StringVar(&c.SealPassphrase, "seal-passphrase-file", c.SealPassphrase, "file of the passphrase that protects the identity file (default: there is none)")
@@ -137,6 +139,9 @@ func (c *config) check() error {
 	}
 	if c.Workers < 1 {
 		return fmt.Errorf("workers is %d; at least one is needed", c.Workers)
+	}
+	if c.Requests < 0 {
+		return fmt.Errorf("requests-per-minute is %d; 0 is no limit", c.Requests)
 	}
 	if !domainName.MatchString(c.Domain) {
 		return fmt.Errorf("domain %q is not a domain name, such as localhost or backup.example.com", c.Domain)

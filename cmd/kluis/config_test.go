@@ -19,7 +19,7 @@ func settings(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	return map[string][]string{"data": {"/srv/kluis"}, "listen": {"[::1]:9443"}, "domain": {"backup.example.com"}, "export-listen": {"192.0.2.7:10809"}, "database": {"postgres://kluis@db/kluis"},
-		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "node": {"second"}, "log-level": {"debug"}}
+		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "requests-per-minute": {"600"}, "node": {"second"}, "log-level": {"debug"}}
 }
 
 func quoted(folder string) string { return `"` + folder + `"` } // as a value of CSV, and of YAML

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"io"
 	"net"
@@ -30,12 +31,14 @@ import (
 // doors is everything that answers on the listener: key vaults and storage accounts have hosts of their
 // own (and a path, for places where those names don't resolve), tokens have their paths, and the rest is
 // Resource Manager.
-func (p *parts) doors(host string) (http.Handler, error) {
+func (p *parts) doors(c config, host string) (http.Handler, error) {
+	linkKey := make([]byte, 32)
+	_, _ = rand.Read(linkKey) // it never fails
 	vaultSuffix := "vault." + host
 	manager, err := arm.NewRouter(arm.RouterOptions{
 		Authenticate:     login.Authenticate(p.identity, p.audiences),
 		AuthorizationURI: func(*http.Request) string { return p.base + "/" + p.install.TenantID },
-		Logger:           p.log, NewID: uuid.NewString,
+		Logger:           p.log, NewID: uuid.NewString, Now: time.Now, LinkKey: linkKey, Limits: c.limits(),
 	}, resources.Providers(p.resources, p.deployments, p.storage, compute.Provider(p.compute, p.backup), compute.Classic(), keyvault.Provider(p.keyvault),
 		recoveryservices.Provider(p.backup, recoveryservices.Options{Now: time.Now, NewID: uuid.NewString}))...)
 	if err != nil {
@@ -66,6 +69,15 @@ func (p *parts) doors(host string) (http.Handler, error) {
 			manager.ServeHTTP(w, r)
 		}
 	}), nil
+}
+
+// limits leave room for whoever scripts against the server, and stop a loop that went wrong.
+func (c config) limits() arm.Limits {
+	if c.Requests == 0 {
+		return arm.Limits{}
+	}
+	changes := max(1, c.Requests/5)
+	return arm.Limits{Reads: c.Requests, Writes: changes, Deletes: changes}
 }
 
 // audiences are those of tokens for Resource Manager.

@@ -223,7 +223,7 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 	if err := p.buildServices(ctx, c, host); err != nil {
 		return nil, err
 	}
-	if p.door, err = p.doors(host); err != nil {
+	if p.door, err = p.doors(c, host); err != nil {
 		return nil, err
 	}
 	return p, writeAdmin(ctx, filepath.Join(c.Data, adminFile), admin{Endpoint: p.base, CAFile: p.caFile,

@@ -155,9 +155,43 @@ func (id ID) Child(typ, name string) ID {
 	return id
 }
 
-// Parent returns the id one level up: the parent resource, the group, the subscription, the root.
+// extension is where the last "providers" stands among the segments, or -1. What follows it is a resource
+// that extends the one before it, as tags and locks do:
+//
+//	…/providers/Microsoft.Compute/virtualMachines/web/providers/Microsoft.Resources/tags/default
+func (id ID) extension() int {
+	for i := len(id.Segments) - 1; i >= 0; i-- {
+		if strings.EqualFold(id.Segments[i].Type, "providers") {
+			return i
+		}
+	}
+	return -1
+}
+
+// Extended returns what the id extends: the resource before its last "providers", or the scope of a
+// resource that extends none.
+func (id ID) Extended() ID {
+	i := id.extension()
+	if i < 0 {
+		return id.Scope()
+	}
+	id.Segments = id.Segments[:i]
+	return id
+}
+
+// Namespace returns the provider that the id's type belongs to.
+func (id ID) Namespace() string {
+	if i := id.extension(); i >= 0 {
+		return id.Segments[i].Name
+	}
+	return id.Provider
+}
+
+// Parent returns the id one level up: the parent resource, the extended one, the group, the subscription, the root.
 func (id ID) Parent() ID {
 	switch {
+	case len(id.Segments) > 1 && id.extension() >= len(id.Segments)-2:
+		return id.Extended()
 	case len(id.Segments) > 1:
 		id.Segments = id.Segments[:len(id.Segments)-1]
 		return id
@@ -180,8 +214,8 @@ func (id ID) Type() string {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString(id.Provider)
-	for _, s := range id.Segments {
+	b.WriteString(id.Namespace())
+	for _, s := range id.Segments[id.extension()+1:] {
 		b.WriteByte('/')
 		b.WriteString(s.Type)
 	}

@@ -59,6 +59,22 @@ func TestWithinAndParent(t *testing.T) {
 	}
 }
 
+// A resource that extends another has a type of its own, and stands below what it extends.
+func TestExtension(t *testing.T) {
+	const vm = "/subscriptions/S/resourceGroups/G/providers/Microsoft.Compute/virtualMachines/web"
+	for _, c := range []struct{ id, typ, namespace, extended, parent string }{
+		{vm + "/providers/Microsoft.Resources/tags/default", "Microsoft.Resources/tags", "Microsoft.Resources", vm, vm},
+		{vm + "/Providers/N.S/a/b/c/d", "N.S/a/c", "N.S", vm, vm + "/Providers/N.S/a/b"},
+		{vm, "Microsoft.Compute/virtualMachines", "Microsoft.Compute", "/subscriptions/S/resourceGroups/G", "/subscriptions/S/resourceGroups/G"},
+		{"/subscriptions/S/providers/Microsoft.Resources/tags/default", "Microsoft.Resources/tags", "Microsoft.Resources", "/subscriptions/S", "/subscriptions/S"},
+	} {
+		id := armid.Must(c.id)
+		if id.Type() != c.typ || id.Namespace() != c.namespace || id.Extended().String() != c.extended || id.Parent().String() != c.parent || id.String() != c.id {
+			t.Errorf("%s: type %s, namespace %s, extends %s, parent %s", id, id.Type(), id.Namespace(), id.Extended(), id.Parent())
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/web")
 	f.Add("/subscriptions//x")

@@ -11,7 +11,11 @@
 //   - Ids and types match in any case. A handler sees the fixed words and type names as its table
 //     spells them and the names as the client wrote them, so ids in answers are canonical; clients
 //     that compare ids depend on it.
-//   - api-version is there and well-formed, the body has at most MaxBody bytes, $filter is parsed.
+//   - api-version is there and one that the type has (Versions), the body is JSON and has at most MaxBody
+//     bytes, $filter is parsed.
+//   - A resource that has a GET also has a HEAD and an ETag, and If-Match and If-None-Match are heeded
+//     (condition.go).
+//   - Nobody asks for more than the Limits.
 //   - Every answer carries x-ms-request-id and x-ms-correlation-request-id; every error is an
 //     envelope {"error":{…}}; a panic is a 500. Text of unclassified errors goes to the log only.
 //
@@ -51,7 +55,8 @@ type Request struct {
 	HTTP       *http.Request     // its body ends at MaxBody
 	BaseURL    string            // scheme://host that the client used
 
-	page window // what $top and $skipToken ask for
+	page    window // what $top and $skipToken ask for
+	linkKey []byte
 }
 
 // Decode reads the JSON body into v. Members that v does not know are ignored, because clients of

@@ -1,9 +1,11 @@
 package arm
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"math"
 	"net/url"
 	"strconv"
 	"strings"
@@ -75,11 +77,11 @@ func (r *Request) nextLink(offset int) string {
 	return r.BaseURL + (&url.URL{Path: r.HTTP.URL.Path}).EscapedPath() + "?" + q.Encode()
 }
 
-// A $skipToken is the offset and a digest of the list that it belongs to (its path and filter), so
-// that the token of one list is refused by another. It protects nothing.
+// A $skipToken is the offset, and a code of it and of the list that it belongs to (its path and filter): one
+// that was made up, changed or taken from another list is refused.
 func (r *Request) skipToken(offset int) string {
-	list := r.listDigest()
-	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32(list[:], uint32(offset)))
+	b := binary.BigEndian.AppendUint32(nil, uint32(offset))
+	return base64.RawURLEncoding.EncodeToString(append(b, r.linkCode(b)...))
 }
 
 func (r *Request) skip() (int, error) {
@@ -87,16 +89,18 @@ func (r *Request) skip() (int, error) {
 	if s == "" {
 		return 0, nil
 	}
-	list := r.listDigest()
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) != len(list)+4 || string(b[:len(list)]) != string(list[:]) {
+	const size = 4
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) < size || !hmac.Equal(b[size:], r.linkCode(b[:size])) {
 		return 0, invalidQuery("$skipToken", "it is not from a nextLink of this list")
 	}
-	return int(binary.BigEndian.Uint32(b[len(list):]) & 0x7fffffff), nil
+	return int(binary.BigEndian.Uint32(b) & math.MaxInt32), nil
 }
 
-func (r *Request) listDigest() [8]byte {
+func (r *Request) linkCode(offset []byte) []byte {
 	path := strings.ToLower(strings.TrimSuffix(r.HTTP.URL.Path, "/"))
-	sum := sha256.Sum256([]byte(path + "\x00" + parameter(r.Query, "$filter")))
-	return [8]byte(sum[:8])
+	mac := hmac.New(sha256.New, r.linkKey)
+	_, _ = mac.Write([]byte(path + "\x00" + parameter(r.Query, "$filter") + "\x00")) // a hash never fails
+	_, _ = mac.Write(offset)
+	return mac.Sum(nil)[:16]
 }

@@ -16,11 +16,34 @@ func missingAPIVersion() *problem.Error {
 		WithAdvice("Add ?api-version= with a date, for example 2024-04-01.")
 }
 
-func invalidAPIVersion(v string) *problem.Error {
-	return problem.New(problem.Invalid, "InvalidApiVersionParameter",
-		"The api-version '%s' is invalid.", clip(v)).
+func invalidAPIVersion(v string, known Versions) *problem.Error {
+	p := problem.New(problem.Invalid, "InvalidApiVersionParameter", "The api-version '%s' is invalid.", clip(v)).
 		WithTarget("api-version").
 		WithAdvice("Write the api-version as yyyy-mm-dd or yyyy-mm-dd-preview, for example 2024-04-01.")
+	if len(known) > 0 {
+		p.Message += " The supported versions are '" + strings.Join(known, ",") + "'."
+	}
+	return p
+}
+
+// versionNotRegistered is said of a type that is to be created with an api-version that it does not have.
+func versionNotRegistered(typ, version string, known Versions) *problem.Error {
+	return problem.New(problem.Invalid, "NoRegisteredProviderFound",
+		"No registered resource provider found for API version '%s' for type '%s'. The supported api-versions are '%s'.",
+		version, last(typ), strings.Join(known, ", ")).
+		WithTarget("api-version").WithAdvice("Send one of these.")
+}
+
+func versionNotFound(typ, version string, known Versions) *problem.Error {
+	p := unknownType(typ, version)
+	p.Message += " The supported api-versions are '" + strings.Join(known, ",") + "'."
+	return p.WithTarget("api-version").WithAdvice("Send one of these.")
+}
+
+// last is a type without its namespace.
+func last(typ string) string {
+	_, kind, _ := strings.Cut(typ, "/")
+	return kind
 }
 
 func invalidPath(err error) *problem.Error {
@@ -35,8 +58,8 @@ func invalidQuery(name, why string) *problem.Error {
 		WithTarget(name).WithAdvice("Correct the parameter, or leave it out.")
 }
 
-func invalidFilter(why string) *problem.Error {
-	return problem.New(problem.Invalid, "InvalidFilter", "The $filter is invalid: %s.", why).
+func invalidFilter(sent, why string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidFilterInQueryString", "Invalid $filter '%s' specified in the query string: %s.", clip(sent), why).
 		WithTarget("$filter").
 		WithAdvice("Write name eq 'value' terms joined by and, for example backupManagementType eq 'AzureIaasVM' and status eq 'Failed'.")
 }
@@ -72,9 +95,16 @@ func invalidContent(why string) *problem.Error {
 }
 
 func bodyTooLarge() *problem.Error {
-	return problem.New(problem.TooLarge, "RequestEntityTooLarge",
-		"The request content is larger than the maximum of %d bytes.", MaxBody).
+	return problem.New(problem.TooLarge, "RequestContentTooLarge",
+		"The request content size exceeds the maximum size of %d bytes.", MaxBody).
 		WithAdvice("Send less in one request.")
+}
+
+func mediaTypeNotSupported(sent string) error {
+	p := problem.New(problem.Unsupported, "UnsupportedMediaType",
+		"The content media type '%s' is not supported. Only 'application/json' is supported.", clip(sent)).
+		WithTarget("Content-Type").WithAdvice("Send the body as JSON, with Content-Type: application/json.")
+	return &statusError{p, http.StatusUnsupportedMediaType, nil}
 }
 
 func internalError(correlation string) *problem.Error {

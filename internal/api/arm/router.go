@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"mime"
 	"net/http"
 	"net/url"
 	"regexp"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"time"
 
 	"kluis/internal/armid"
 	"kluis/internal/identity"
@@ -28,13 +30,21 @@ type RouterOptions struct {
 
 	Logger *slog.Logger
 	NewID  func() string // ids of requests
+
+	Limits Limits           // how much one principal may ask
+	Now    func() time.Time // needed with Limits
+
+	// LinkKey authenticates the links from page to page of a list. One made with another key is refused.
+	LinkKey []byte
 }
 
 // Router sends requests to the handlers of providers. It is an http.Handler for every path that is a
 // resource id.
 type Router struct {
-	options RouterOptions
-	table   *table
+	options  RouterOptions
+	table    *table
+	throttle *throttle
+	locks    locks
 }
 
 // NewRouter checks the providers' tables and makes a Router of them.
@@ -42,11 +52,15 @@ func NewRouter(o RouterOptions, providers ...Provider) (*Router, error) {
 	if o.Authenticate == nil || o.Logger == nil || o.NewID == nil {
 		return nil, errors.New("router needs Authenticate, Logger and NewID")
 	}
+	if o.Now == nil && o.Limits != (Limits{}) {
+		return nil, errors.New("router needs Now to limit requests")
+	}
 	t, err := newTable(providers)
 	if err != nil {
 		return nil, err
 	}
-	return &Router{options: o, table: t}, nil
+	return &Router{options: o, table: t, throttle: &throttle{limits: o.Limits, now: o.Now, buckets: map[bucketKey]bucket{}},
+		locks: locks{held: map[string]*heldLock{}}}, nil
 }
 
 // ServeHTTP answers one request and logs one line for it.
@@ -89,7 +103,7 @@ func (x *exchange) begin() {
 	h := x.w.Header()
 	h.Set("X-Ms-Request-Id", x.requestID)
 	h.Set("X-Ms-Correlation-Request-Id", correlation)
-	if id := x.r.Header.Get("X-Ms-Client-Request-Id"); sane.MatchString(id) {
+	if id := x.r.Header.Get("X-Ms-Client-Request-Id"); sane.MatchString(id) && !strings.EqualFold(x.r.Header.Get("X-Ms-Return-Client-Request-Id"), "false") {
 		h.Set("X-Ms-Client-Request-Id", id)
 	}
 	h.Set("Cache-Control", "no-cache")
@@ -124,22 +138,40 @@ func (x *exchange) route() (Handler, error) {
 		return nil, errors.New("authentication succeeded without a principal")
 	}
 	x.r = x.r.WithContext(ctx)
-	if x.r.ContentLength > MaxBody {
-		return nil, bodyTooLarge()
-	}
-	x.r.Body = http.MaxBytesReader(x.w, x.r.Body, MaxBody)
-
-	x.request = Request{HTTP: x.r, BaseURL: baseURL(x.r)}
-	if err := x.readQuery(); err != nil {
-		return nil, err
-	}
 	id, trailing, err := readPath(x.r.URL)
 	if err != nil {
 		return nil, invalidPath(err)
 	}
 	m := x.router.table.find(id, trailing)
-	x.request.ID, x.resource = m.id, m.id.String()
+	x.request = Request{ID: m.id, HTTP: x.r, BaseURL: baseURL(x.r), linkKey: x.router.options.LinkKey}
+	x.resource = m.id.String()
+	if err := x.throttle(); err != nil {
+		return nil, err
+	}
+	if err := x.checkBody(); err != nil {
+		return nil, err
+	}
+	if err := x.readQuery(); err != nil {
+		return nil, err
+	}
 	return x.choose(m)
+}
+
+// checkBody refuses a body that is too large, or that says of itself that it is no JSON.
+func (x *exchange) checkBody() error {
+	if x.r.ContentLength > MaxBody {
+		return bodyTooLarge()
+	}
+	x.r.Body = http.MaxBytesReader(x.w, x.r.Body, MaxBody)
+	sent := x.r.Header.Get("Content-Type")
+	if sent == "" || x.r.ContentLength == 0 {
+		return nil
+	}
+	media, _, err := mime.ParseMediaType(sent)
+	if err != nil || media != "application/json" && media != "text/json" && !strings.HasSuffix(media, "+json") {
+		return mediaTypeNotSupported(sent)
+	}
+	return nil
 }
 
 // readQuery reads the query string, where Azure allows the semicolons that Go's parser refuses.
@@ -154,9 +186,6 @@ func (x *exchange) readQuery() error {
 	if version == "" {
 		return missingAPIVersion()
 	}
-	if !apiVersion.MatchString(version) {
-		return invalidAPIVersion(version)
-	}
 	x.request.APIVersion = version
 	if filter := parameter(q, "$filter"); strings.TrimSpace(filter) != "" {
 		if x.request.Filter, err = parseFilter(filter); err != nil {
@@ -165,8 +194,6 @@ func (x *exchange) readQuery() error {
 	}
 	return nil
 }
-
-var apiVersion = regexp.MustCompile(`^\d{4}-\d{2}-\d{2}(-preview)?$`)
 
 // parameter returns a query parameter whose name clients write in any case.
 func parameter(q url.Values, name string) string {
@@ -187,13 +214,17 @@ func readPath(u *url.URL) (armid.ID, string, error) {
 	if strings.Contains(strings.ToLower(u.RawPath), "%2f") {
 		return armid.ID{}, "", errors.New("a name contains an encoded slash")
 	}
-	return armid.ParsePath("/" + strings.TrimLeft(u.Path, "/"))
+	return armid.ParsePath("/" + strings.TrimLeft(noParent.ReplaceAllString(u.Path, "$1/"), "/"))
 }
+
+// noParent is how az writes the path of a generic resource that has no parent: with an empty segment between
+// namespace and type.
+var noParent = regexp.MustCompile(`(?i)(/providers/[^/]+)//`)
 
 // choose picks the handler for the method, and names the operation for the log.
 func (x *exchange) choose(m match) (Handler, error) {
-	if m.id.Provider != "" && x.router.table.namespaces[strings.ToLower(m.id.Provider)] == "" {
-		return nil, unknownNamespace(m.id.Provider)
+	if m.id.Provider != "" && x.router.table.namespaces[strings.ToLower(m.id.Namespace())] == "" {
+		return nil, unknownNamespace(m.id.Namespace())
 	}
 	allow := m.allow()
 	if len(allow) == 0 {
@@ -201,7 +232,10 @@ func (x *exchange) choose(m match) (Handler, error) {
 		if m.trailing != "" {
 			typ = childKind(m.id, m.trailing)
 		}
-		return nil, unknownType(typ, x.request.APIVersion)
+		return nil, unknownType(typ, clip(x.request.APIVersion))
+	}
+	if err := x.version(m); err != nil {
+		return nil, err
 	}
 	handler, err := x.pick(m)
 	if err != nil {
@@ -230,23 +264,33 @@ func (x *exchange) pick(m match) (Handler, error) {
 		}
 		return handler, nil
 	}
-	r := m.resource
-	switch method {
+	return x.pickResource(m.resource, kind(m.id))
+}
+
+// pickResource is pick for a whole id.
+func (x *exchange) pickResource(r *row, typ string) (Handler, error) {
+	switch x.r.Method {
 	case http.MethodGet:
-		x.operation = kind(m.id) + "/read"
-		return r.Get, nil
+		x.operation = typ + "/read"
+		if r.Get == nil {
+			return nil, nil
+		}
+		return tagged(r.Get), nil
 	case http.MethodHead:
-		x.operation = kind(m.id) + "/read"
-		return r.Head, nil
+		x.operation = typ + "/read"
+		if r.Head != nil || r.Get == nil {
+			return r.Head, nil
+		}
+		return present(r.Get), nil
 	case http.MethodPut:
-		x.operation = kind(m.id) + "/write"
-		return r.Put, nil
+		x.operation = typ + "/write"
+		return x.conditional(r.Put, r.Get), nil
 	case http.MethodPatch:
-		x.operation = kind(m.id) + "/write"
-		return r.Patch, nil
+		x.operation = typ + "/write"
+		return x.conditional(r.Patch, r.Get), nil
 	case http.MethodDelete:
-		x.operation = kind(m.id) + "/delete"
-		return r.Delete, nil
+		x.operation = typ + "/delete"
+		return x.conditional(r.Delete, r.Get), nil
 	}
 	return nil, nil
 }
@@ -257,8 +301,8 @@ func (x *exchange) prepareList(m match) error {
 	words := m.collection.words
 	x.operation = m.collection.Type + "/read"
 	x.request.Collection = words[len(words)-1]
-	if len(m.id.Segments) == 0 {
-		x.request.ID = m.id.Scope()
+	if n := len(m.id.Segments); n == 0 || m.id.Segments[n-1].Type == "providers" {
+		x.request.ID = m.id.Extended()
 	}
 	var err error
 	x.request.page, err = x.request.readWindow()

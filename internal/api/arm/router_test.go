@@ -232,7 +232,7 @@ func TestRefusals(t *testing.T) {
 		{"method of a list", "DELETE", group + "/providers/Contoso.Storage/depots" + version, "", 405, "MethodNotAllowed"},
 		{"method of an action", "GET", depot + "/openGate" + version, "", 405, "MethodNotAllowed"},
 		{"invented method", "BREW", depot + version, "", 405, "MethodNotAllowed"},
-		{"filter", "GET", depot + version + "&$filter=a%20gt%201", "", 400, "InvalidFilter"},
+		{"filter", "GET", depot + version + "&$filter=a%20gt%201", "", 400, "InvalidFilterInQueryString"},
 		{"top", "GET", group + "/providers/Contoso.Storage/depots" + version + "&$top=-1", "", 400, "InvalidQueryParameterValue"},
 		{"skip token", "GET", group + "/providers/Contoso.Storage/depots" + version + "&$skipToken=zzz", "", 400, "InvalidQueryParameterValue"},
 
@@ -243,8 +243,8 @@ func TestRefusals(t *testing.T) {
 		{"not an object", "PUT", depot + version, `[1]`, 400, "InvalidRequestContent"},
 		{"wrong type", "PUT", depot + version, `{"size":"password1"}`, 400, "InvalidRequestContent"},
 		{"deep body", "PUT", depot + version, strings.Repeat("[", 100000), 400, "InvalidRequestContent"},
-		{"large body", "PUT", depot + version, `{"name":"` + strings.Repeat("x", arm.MaxBody) + `"}`, 413, "RequestEntityTooLarge"},
-		{"large body nobody reads", "POST", depot + "/openGate" + version, strings.Repeat("x", arm.MaxBody+1), 413, "RequestEntityTooLarge"},
+		{"large body", "PUT", depot + version, `{"name":"` + strings.Repeat("x", arm.MaxBody) + `"}`, 413, "RequestContentTooLarge"},
+		{"large body nobody reads", "POST", depot + "/openGate" + version, strings.Repeat("x", arm.MaxBody+1), 413, "RequestContentTooLarge"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestLargeBodyWithoutLength(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer yes")
 	w := httptest.NewRecorder()
 	rt.ServeHTTP(w, r)
-	if e := readError(t, w); w.Code != http.StatusRequestEntityTooLarge || e.Code != "RequestEntityTooLarge" {
+	if e := readError(t, w); w.Code != http.StatusRequestEntityTooLarge || e.Code != "RequestContentTooLarge" {
 		t.Fatalf("got %d %s", w.Code, e.Code)
 	}
 }
@@ -284,7 +284,7 @@ func TestLargeBodyWithoutLength(t *testing.T) {
 func TestAllow(t *testing.T) {
 	rt := newRouter(t, io.Discard)
 	for target, want := range map[string]string{
-		depot: "GET, PUT, PATCH, DELETE", group: "GET, HEAD, PUT", depot + "/start": "POST",
+		depot: "GET, HEAD, PUT, PATCH, DELETE", group: "GET, HEAD, PUT", depot + "/start": "POST",
 		group + "/providers/Contoso.Storage/depots": "GET",
 	} {
 		if got := do(t, rt, "BREW", target+version, "").Header().Get("Allow"); got != want {

@@ -12,6 +12,10 @@ import (
 type Provider struct {
 	Namespace string
 	Resources []Resource
+
+	// Versions are the api-versions by type; those of the namespace are for types that are not named. A
+	// provider without any takes every api-version.
+	Versions map[string]Versions
 }
 
 // Resource is one row of the table: a type and who answers for it. What is nil does not exist.
@@ -23,8 +27,9 @@ type Provider struct {
 type Resource struct {
 	Type string
 
-	Get, Put, Patch, Delete, Head Handler
-	List                          Handler // GET on the type without a name
+	Get, Put, Patch, Delete Handler
+	Head                    Handler // nil: whether Get finds it
+	List                    Handler // GET on the type without a name
 
 	Actions    map[string]Handler // POST on one more segment, by its name
 	GetActions map[string]Handler // GET on one more segment that is not a child type
@@ -38,6 +43,7 @@ type table struct {
 
 type row struct {
 	Resource
+	versions   Versions
 	words      []string          // namespace and type segments as the table spells them
 	actions    map[string]string // lower case -> as spelled
 	getActions map[string]string
@@ -52,7 +58,7 @@ func newTable(providers []Provider) (*table, error) {
 		}
 		t.namespaces[key] = p.Namespace
 		for _, r := range p.Resources {
-			if err := t.add(p.Namespace, r); err != nil {
+			if err := t.add(p, r); err != nil {
 				return nil, err
 			}
 		}
@@ -60,7 +66,11 @@ func newTable(providers []Provider) (*table, error) {
 	return t, nil
 }
 
-func (t *table) add(namespace string, r Resource) error {
+func (t *table) add(p Provider, r Resource) error {
+	namespace, versions := p.Namespace, p.VersionsOf(r.Type)
+	if !checkVersions(versions) {
+		return fmt.Errorf("the api-versions of %s are malformed, or not in order", r.Type)
+	}
 	words := strings.Split(r.Type, "/")
 	if slices.Contains(words, "") {
 		return fmt.Errorf("resource type %q of %s has an empty segment", r.Type, namespace)
@@ -72,7 +82,7 @@ func (t *table) add(namespace string, r Resource) error {
 	if _, twice := t.rows[key]; twice {
 		return fmt.Errorf("resource type %s is there twice", r.Type)
 	}
-	t.rows[key] = &row{Resource: r, words: words, actions: folded(r.Actions), getActions: folded(r.GetActions)}
+	t.rows[key] = &row{Resource: r, versions: versions, words: words, actions: folded(r.Actions), getActions: folded(r.GetActions)}
 	return nil
 }
 
@@ -136,31 +146,40 @@ func childKind(id armid.ID, trailing string) string {
 	return trailing
 }
 
-// spell gives namespace and types the spelling of the longest known type on the id's path.
+// spell gives the id's namespaces and types the spelling that the table has: those of the resource, and
+// those of the one that extends it.
 func (t *table) spell(id armid.ID) armid.ID {
 	if id.Provider == "" {
 		return id
 	}
-	if namespace := t.namespaces[strings.ToLower(id.Provider)]; namespace != "" {
-		id.Provider = namespace
+	id.Segments = slices.Clone(id.Segments)
+	rest := id.Segments
+	for namespace := &id.Provider; ; {
+		end := slices.IndexFunc(rest, func(s armid.Segment) bool { return strings.EqualFold(s.Type, "providers") })
+		if end < 0 {
+			t.spellTypes(namespace, rest)
+			return id
+		}
+		t.spellTypes(namespace, rest[:end])
+		rest[end].Type = "providers"
+		namespace, rest = &rest[end].Name, rest[end+1:]
 	}
-	key := strings.ToLower(id.Type())
-	segments := slices.Clone(id.Segments)
-	for {
+}
+
+// spellTypes takes the spelling of the longest known type.
+func (t *table) spellTypes(namespace *string, segments []armid.Segment) {
+	if known := t.namespaces[strings.ToLower(*namespace)]; known != "" {
+		*namespace = known
+	}
+	key := strings.ToLower(armid.ID{Provider: *namespace, Segments: segments}.Type())
+	for ; key != ""; key = above(key) {
 		if r := t.rows[key]; r != nil {
 			for i, word := range r.words[1:] {
 				segments[i].Type = word
 			}
-			break
+			return
 		}
-		cut := strings.LastIndexByte(key, '/')
-		if cut < 0 {
-			break
-		}
-		key = key[:cut]
 	}
-	id.Segments = segments
-	return id
 }
 
 // allow is the Allow header of a path, empty if nothing is there.
@@ -174,7 +193,9 @@ func (m match) allow() []string {
 	if m.trailing == "" {
 		if r := m.resource; r != nil {
 			add(r.Get, "GET")
-			add(r.Head, "HEAD")
+			if r.Head != nil || r.Get != nil {
+				methods = append(methods, "HEAD")
+			}
 			add(r.Put, "PUT")
 			add(r.Patch, "PATCH")
 			add(r.Delete, "DELETE")

@@ -31,7 +31,7 @@ type Keys interface {
 // Provider returns the table of Microsoft.Compute.
 func Provider(s *compute.Service, k Keys) arm.Provider {
 	h := handlers{s, k}
-	return arm.Provider{Namespace: "Microsoft.Compute", Resources: []arm.Resource{
+	return arm.Provider{Namespace: "Microsoft.Compute", Versions: versions, Resources: []arm.Resource{
 		{Type: compute.VMType, Get: h.getVM, Put: h.putVM, Delete: h.deleteVM, List: h.listVMs,
 			Actions:    map[string]arm.Handler{"kluisTryEncryptionKey": h.tryKey},
 			GetActions: map[string]arm.Handler{"instanceView": h.instanceView}},

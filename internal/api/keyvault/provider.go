@@ -19,7 +19,7 @@ import (
 // Provider returns the table of Microsoft.KeyVault.
 func Provider(s *keyvault.Service) arm.Provider {
 	h := management{s}
-	return arm.Provider{Namespace: "Microsoft.KeyVault", Resources: []arm.Resource{
+	return arm.Provider{Namespace: "Microsoft.KeyVault", Versions: managementVersions, Resources: []arm.Resource{
 		{Type: "Microsoft.KeyVault", Actions: map[string]arm.Handler{"checkNameAvailability": h.checkName, "verifyAudit": h.verifyAudit,
 			"sealStatus": h.sealStatus, "rotateSeal": h.rotateRoot, "addSealRecipient": h.addRecipient, "removeSealRecipient": h.removeRecipient}},
 		{Type: "Microsoft.KeyVault/auditEvents", List: h.listAudit},

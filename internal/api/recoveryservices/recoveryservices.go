@@ -92,7 +92,7 @@ const (
 // Provider is the table of what the door answers.
 func Provider(s Service, o Options) arm.Provider {
 	d := &door{s, o}
-	return arm.Provider{Namespace: namespace, Resources: []arm.Resource{
+	return arm.Provider{Namespace: namespace, Versions: versions, Resources: []arm.Resource{
 		{Type: vaults, Get: d.getVault, Put: d.putVault, Patch: d.patchVault, Delete: d.deleteVault, List: d.listVaults},
 		{Type: vaults + "/operationStatus", Get: d.vaultOperationStatus},
 		{Type: vaults + "/backupstorageconfig", Get: d.getStorageConfig, Put: d.putStorageConfig, Patch: d.putStorageConfig},

@@ -374,7 +374,7 @@ func TestRefusals(t *testing.T) {
 		{"PUT", subscription + "/resourceGroups/new", ``, 400, "InvalidRequestContent"},
 		{"PUT", subscription + "/resourceGroups/new", `{"location":7}`, 400, "InvalidRequestContent"},
 		{"PUT", subscription + "/resourceGroups/new", `{"location":"x"} {}`, 400, "InvalidRequestContent"},
-		{"PUT", subscription + "/resourceGroups/new", large, 413, "RequestEntityTooLarge"},
+		{"PUT", subscription + "/resourceGroups/new", large, 413, "RequestContentTooLarge"},
 		{"PUT", subscription + "/resourceGroups/new.", here, 400, "InvalidResourceGroup"},
 		{"PUT", group, `{"location":"elsewhere"}`, 409, "InvalidResourceGroupLocation"},
 		{"PATCH", group, `[]`, 400, "InvalidRequestContent"},

@@ -32,7 +32,7 @@ type door struct {
 func Providers(r *resources.Service, d *deployment.Service, s *storage.Service, others ...arm.Provider) []arm.Provider {
 	h := &door{r: r, d: d, s: s, namespaces: map[string][]string{}}
 	own := []arm.Provider{
-		{Namespace: "Microsoft.Resources", Resources: []arm.Resource{
+		{Namespace: "Microsoft.Resources", Versions: resourcesVersions, Resources: []arm.Resource{
 			{Type: "tenants", List: h.listTenants},
 			{Type: "subscriptions", Get: h.getSubscription, List: h.listSubscriptions, GetActions: map[string]arm.Handler{"locations": h.locations}},
 			h.ours(arm.Resource{Type: "resourceGroups", Get: h.getGroup, Head: h.headGroup, Put: h.putGroup, Patch: h.patchGroup, Delete: h.deleteGroup, List: h.listGroups}),
@@ -42,8 +42,8 @@ func Providers(r *resources.Service, d *deployment.Service, s *storage.Service, 
 			h.ours(arm.Resource{Type: deploymentType + "/operationStatuses", Get: h.deploymentStatus}),
 			h.ours(arm.Resource{Type: deploymentType + "/operations", Get: h.getOperation, List: h.listOperations}),
 		}},
-		{Namespace: "Microsoft.Network"},
-		{Namespace: "Microsoft.Storage", Resources: []arm.Resource{
+		{Namespace: "Microsoft.Network", Versions: networkVersions},
+		{Namespace: "Microsoft.Storage", Versions: storageVersions, Resources: []arm.Resource{
 			h.ours(arm.Resource{Type: "Microsoft.Storage", Actions: map[string]arm.Handler{"checkNameAvailability": h.checkAccountName}}),
 			h.ours(arm.Resource{Type: accountType, Get: h.getAccount, Put: h.putAccount, Delete: h.deleteAccount, List: h.listAccounts})}},
 	}
