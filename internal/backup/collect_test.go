@@ -91,6 +91,7 @@ func TestCollectHindersNobody(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		h := newHouse(t, db)
 		h.putVault()
+		h.noSoftDelete()
 		kek := h.putKeyVault()
 		h.grantBackup()
 		item := h.putEncryptedVM(kek, "web")

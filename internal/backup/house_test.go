@@ -256,6 +256,15 @@ func (h *house) putVault() {
 	h.check(err)
 }
 
+// noSoftDelete makes deletions of the vault final.
+func (h *house) noSoftDelete() {
+	h.t.Helper()
+	v := must(h.Vault(h.ctx, vaultID))(h.t)
+	v.SoftDelete.State = backup.SoftDeleteDisabled
+	_, _, err := h.PutVault(h.ctx, v)
+	h.check(err)
+}
+
 // putKeyVault makes the key vault with a KEK. The backup service gets no access to it.
 func (h *house) putKeyVault() (kek keyvault.Key) {
 	h.t.Helper()

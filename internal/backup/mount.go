@@ -283,8 +283,8 @@ func (s *Service) keepMount(ctx context.Context, m *Mount) error {
 		return tooManyMounts()
 	}
 	item, err := s.lookupItem(ctx, m.item)
-	if err == nil && item.Deleting {
-		err = itemBeingDeleted(item)
+	if err == nil {
+		err = item.readable()
 	}
 	if err != nil {
 		s.endMounts(func(other *Mount) bool { return other == m })

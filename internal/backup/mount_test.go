@@ -159,6 +159,7 @@ func TestMountEnds(t *testing.T) {
 		h.open()
 
 		h.provision(p, true)
+		h.noSoftDelete()
 		h.wait(must(h.Delete(h.ctx, item.ID))(t)) // would wait for ever for the store if the mount stayed
 		if h.shelf.mounts() != 0 {
 			t.Error("the mount goes on after its item")

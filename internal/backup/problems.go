@@ -2,6 +2,7 @@ package backup
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -117,17 +118,39 @@ func redundancyLocked(v RecoveryVault) *problem.Error {
 		WithTarget(v.ID.String()).WithAdvice("Create another vault with the redundancy you need and protect the items there.")
 }
 
+func invalidSoftDelete(d SoftDelete) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidSoftDeleteSettings", "Soft delete cannot be %.40q for %d days.", d.State, d.Days).
+		WithAdvice("Use %s, and %d to %d days.", strings.Join(SoftDeleteStates, ", "), minSoftDeleteDays, maxSoftDeleteDays)
+}
+
+func invalidEnhancedSecurity(state string) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidEnhancedSecurityState", "The enhanced security state %.40q does not exist.", state).
+		WithAdvice("Use Enabled or Disabled.")
+}
+
+func softDeleteAlwaysOn(v RecoveryVault) *problem.Error {
+	return problem.New(problem.Conflict, "BMSUserErrorSoftDeleteStateAlwaysOn", "Soft delete of vault %s is always on and cannot be changed any more.", v.ID.Name()).
+		WithTarget(v.ID.String()).WithAdvice("Deleted backup data is erased when its time is over; use another vault for what must go at once.")
+}
+
 func vaultBeingChanged(id armid.ID) *problem.Error {
 	return problem.New(problem.Conflict, "ConcurrentOperation", "The vault %s is being created by another request.", id.Name()).
 		WithTarget(id.String()).WithAdvice("Read the vault, then decide whether it must still be changed.")
 }
 
+// vaultNotEmpty is Invalid because Azure answers it with 400.
 func vaultNotEmpty(v RecoveryVault, items []Item) *problem.Error {
 	names := make([]string, len(items))
 	for i, item := range items {
 		names[i] = item.VM.Name()
 	}
-	return problem.New(problem.Conflict, "ServiceResourceNotEmptyWithContainerDetails",
+	if !slices.ContainsFunc(items, func(i Item) bool { return !i.SoftDeleted() }) {
+		return problem.New(problem.Invalid, "ServiceResourceNotEmptyWithBackendMessage",
+			"Recovery Services vault %s cannot be deleted as there are backup items still present in soft delete state: %s.", v.ID.Name(), strings.Join(names, ", ")).
+			WithTarget(v.ID.String()).
+			WithAdvice("Wait until they are erased, or undelete them, disable soft delete of the vault (kluis vault update %s --soft-delete disabled), and delete their backup data again.", v.ID.Name())
+	}
+	return problem.New(problem.Invalid, "ServiceResourceNotEmptyWithContainerDetails",
 		"Recovery Services vault %s cannot be deleted as there are existing resources within the vault: %s.", v.ID.Name(), strings.Join(names, ", ")).
 		WithTarget(v.ID.String()).
 		WithAdvice("Stop protection of these items and delete their backup data, then delete the vault.")
@@ -223,6 +246,19 @@ func itemBeingDeleted(item Item) *problem.Error {
 		"The backup data of %s is being deleted.", item.VM.Name()).
 		WithTarget(item.ID.String()).
 		WithAdvice("Wait for the job that deletes it (kluis job list); if it failed, delete the backup data again. Then protect the virtual machine anew.")
+}
+
+func itemSoftDeleted(item Item) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorProtectedItemSoftDeleted",
+		"The backup data of %s in vault %s is deleted; until %s it can be undeleted, and nothing else be done with it.",
+		item.VM.Name(), item.Vault().Name(), item.Deferred.Until.UTC().Format(time.RFC3339)).
+		WithTarget(item.ID.String()).
+		WithAdvice("Undelete it (kluis item undelete %s), then try again. To be rid of it sooner, undelete it, disable soft delete of the vault, and delete the backup data again.", item.VM.Name())
+}
+
+func itemNotSoftDeleted(item Item) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorProtectedItemNotSoftDeleted", "The backup data of %s is not deleted, so it cannot be undeleted.", item.VM.Name()).
+		WithTarget(item.ID.String()).WithAdvice("To go on with its backups, give it a policy (kluis item resume %s).", item.VM.Name())
 }
 
 // storeUnreadable tells why the recovery store of an item can't be used; another error stays as it is.
@@ -365,6 +401,11 @@ func storeDamaged(item Item, damage error) *problem.Error {
 }
 
 func dataDeleted(item Item) *problem.Error {
+	if item.SoftDeleted() {
+		return problem.New(problem.Conflict, "BackupDataSoftDeleted", "The backup data of %s was deleted; it will be erased after %s, with all recovery points.",
+			item.VM.Name(), item.Deferred.Until.UTC().Format(time.RFC3339)).
+			WithAdvice("If nobody meant to: undelete it before then (kluis item undelete %s).", item.VM.Name())
+	}
 	return problem.New(problem.Conflict, "BackupDataDeletionStarted", "The backup data of %s is being deleted, with all recovery points.", item.VM.Name()).
 		WithAdvice("If nobody meant to: deletion cannot be undone; find out who asked for it, and protect the virtual machine anew.")
 }

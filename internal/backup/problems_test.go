@@ -26,6 +26,8 @@ func TestProblems(t *testing.T) {
 	keys := group.Resource("Microsoft.KeyVault/vaults", "kv1")
 	vault := RecoveryVault{ID: vaultID, Location: "westeurope"}
 	item := Item{ID: ItemID(vaultID, vm), VM: vm}
+	deleted := item
+	deleted.Deferred = Deferral{At: at("2026-11-01 22:00"), Until: at("2026-11-15 22:00"), Days: 14}
 	policy, point := vaultID.Child("backupPolicies", "nightly"), item.ID.Child("recoveryPoints", "1700000000000000")
 	inside := errors.New("inside")
 	all := []*problem.Error{
@@ -44,7 +46,8 @@ func TestProblems(t *testing.T) {
 		notProved("the BEK opens no key slot of disk os", "Set the secret to the passphrase of the disk."),
 		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: encrypted, Found: "LUKS2"}), encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: plain, Found: "ext4"}),
 		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: converting, Found: "the guest is re-encrypting the volume"}),
-		itemBeingDeleted(item), pointGone(Point{VM: vm, Time: at("2026-11-01 22:00")}), storeDamaged(item, errors.New("points/0a1b: bytes are damaged")), dataDeleted(item),
+		itemBeingDeleted(item), itemSoftDeleted(deleted), itemNotSoftDeleted(item), dataDeleted(deleted), vaultNotEmpty(vault, []Item{deleted}),
+		invalidSoftDelete(SoftDelete{"Sometimes", 3}), softDeleteAlwaysOn(vault), invalidEnhancedSecurity("On"), pointGone(Point{VM: vm, Time: at("2026-11-01 22:00")}), storeDamaged(item, errors.New("points/0a1b: bytes are damaged")), dataDeleted(item),
 		keySizeInvalid(vm), vmHasNoDisk(vm, "data", []string{"os"}), keyDoesNotOpen(vm, proof.DiskVerdict{Name: "os", Kind: proof.WrongKey, Reason: "the key in the recovery point opens none of the key slots"}),
 		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),
 	}

@@ -41,11 +41,13 @@ type Item struct {
 	Drift      []Drift      `json:"drift,omitempty"`     // found in the newest recovery point
 	Collected  time.Time    `json:"collected,omitzero"`  // when space was last given back
 	Left       time.Time    `json:"left,omitzero"`       // when something was last left to be given back
-	Deleting   bool         `json:"deleting,omitempty"`  // its backup data is being deleted, which can't be undone
+	Deferred   Deferral     `json:"deferred,omitzero"`   // set while its backup data is deleted and can still be undeleted
+	Deleting   bool         `json:"deleting,omitempty"`  // its backup data is being erased, which can't be undone
 
 	store   string    // name of its recovery store
 	next    time.Time // next scheduled backup
 	collect time.Time // when space is next given back; zero when there is none
+	purge   time.Time // when its backup data is next to be erased; zero when it is not
 }
 
 // Vault is the id of the vault the item belongs to.
@@ -122,6 +124,8 @@ func (s *Service) Protect(ctx context.Context, id, vm, policy armid.ID) (Item, j
 			return err
 		case item.Deleting:
 			return itemBeingDeleted(item)
+		case item.SoftDeleted():
+			return itemSoftDeleted(item)
 		case item.State == ProtectionStopped && item.LastPoint != "":
 			item.State = Protected
 		case item.State == ProtectionStopped:
@@ -204,11 +208,15 @@ func (s *Service) checkProtectable(ctx context.Context, vault, vm armid.ID) (com
 func (s *Service) checkUnprotected(ctx context.Context, v RecoveryVault, vm armid.ID) error {
 	return s.o.DB.Read(ctx, func(tx *database.Tx) error {
 		item, err := selectItemOf(ctx, tx, vm)
-		if isNotFound(err) || err == nil && item.Vault().Equal(v.ID) {
+		switch {
+		case isNotFound(err):
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
+		case item.SoftDeleted() && !item.Deleting:
+			return itemSoftDeleted(item)
+		case item.Vault().Equal(v.ID):
+			return nil
 		}
 		return alreadyProtected(vm, item)
 	})
@@ -336,6 +344,9 @@ func (s *Service) Stop(ctx context.Context, id armid.ID) (done job.Job, err erro
 		item, err := selectItem(ctx, tx, id)
 		if err != nil {
 			return err
+		}
+		if item.SoftDeleted() {
+			return itemSoftDeleted(item)
 		}
 		item.State, item.Policy, item.next = ProtectionStopped, armid.ID{}, time.Time{}
 		if err := putItem(ctx, tx, item); err != nil {

@@ -67,6 +67,9 @@ func (s *Service) Restore(ctx context.Context, req RestoreRequest) (j job.Job, e
 		if err != nil {
 			return err
 		}
+		if err := item.readable(); err != nil {
+			return err
+		}
 		j, err = s.enqueue(ctx, tx, item, job.Spec{Kind: restoreWork{}.Kind(), Tasks: []string{taskTransferBack, taskWriteConfig},
 			Args: restoreArgs{Point: p.Item.Child("recoveryPoints", p.ID), TargetGroup: req.TargetGroup, StorageAccount: req.StorageAccount,
 				Luns: req.Luns, AllDisks: req.Luns == nil, Container: s.containerFor(p)},

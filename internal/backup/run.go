@@ -65,6 +65,9 @@ func (s *Service) BackUp(ctx context.Context, id armid.ID, expiry time.Time) (j 
 		if err != nil {
 			return err
 		}
+		if item.SoftDeleted() {
+			return itemSoftDeleted(item)
+		}
 		if item.State == ProtectionStopped {
 			return protectionStopped(item)
 		}

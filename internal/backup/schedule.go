@@ -9,8 +9,8 @@ import (
 	"kluis/internal/problem"
 )
 
-// RunSchedule starts the backups and the collections that are due, and ends the mounts whose time is over, until ctx ends. What came due while no server ran is
-// started once, not once for each time that was missed.
+// RunSchedule starts the backups, the collections and the erasures that are due, and ends the mounts whose time is over, until ctx
+// ends. What came due while no server ran is started once, not once for each time that was missed.
 func (s *Service) RunSchedule(ctx context.Context) {
 	tick := time.NewTicker(15 * time.Second)
 	defer tick.Stop()
@@ -20,6 +20,9 @@ func (s *Service) RunSchedule(ctx context.Context) {
 		}
 		if err := s.StartCollections(ctx); err != nil && ctx.Err() == nil {
 			s.o.Log.Error("start collections", "error", err)
+		}
+		if err := s.StartPurges(ctx); err != nil && ctx.Err() == nil {
+			s.o.Log.Error("start to erase deleted backup data", "error", err)
 		}
 		s.EndMounts()
 		select {

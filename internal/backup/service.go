@@ -9,6 +9,7 @@
 //   - stores.go, reconcile.go: the recovery store of each item, and how the catalogue is made to agree with them.
 //   - restore.go: the way back: checks, disks, configuration and template.
 //   - mount.go: a point's disks are served, encrypted or opened, to take files out.
+//   - delete.go: backup data is deleted, is kept for some days all the same, and is erased.
 //   - retain.go, collect.go: points that nothing wants any longer, and the space they took.
 //   - verdict.go, drift.go, alert.go: what a backup found out, and who hears of it.
 //   - escrow.go: a key is tried on a disk before it is kept.

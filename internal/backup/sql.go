@@ -33,7 +33,7 @@ func updateVault(ctx context.Context, tx *database.Tx, v RecoveryVault) error {
 }
 
 func selectVault(ctx context.Context, tx *database.Tx, id armid.ID) (v RecoveryVault, err error) {
-	err = scanDocument(tx.QueryRowContext(ctx, `SELECT document, store FROM recovery_vaults WHERE id_key = $1`, id.Key()), &v, &v.store)
+	v, err = scanVault(tx.QueryRowContext(ctx, `SELECT document, store FROM recovery_vaults WHERE id_key = $1`, id.Key()))
 	if errors.Is(err, sql.ErrNoRows) {
 		return v, vaultNotFound(id)
 	}
@@ -41,9 +41,15 @@ func selectVault(ctx context.Context, tx *database.Tx, id armid.ID) (v RecoveryV
 }
 
 func selectVaults(ctx context.Context, tx *database.Tx) ([]RecoveryVault, error) {
-	return query(ctx, tx, func(r *sql.Rows) (v RecoveryVault, err error) {
-		return v, scanDocument(r, &v, &v.store)
-	}, `SELECT document, store FROM recovery_vaults ORDER BY id_key`)
+	return query(ctx, tx, func(r *sql.Rows) (RecoveryVault, error) { return scanVault(r) },
+		`SELECT document, store FROM recovery_vaults ORDER BY id_key`)
+}
+
+// scanVault also completes a vault that was stored before it had all settings.
+func scanVault(row interface{ Scan(...any) error }) (v RecoveryVault, err error) {
+	err = scanDocument(row, &v, &v.store)
+	v.SoftDelete = v.SoftDelete.complete()
+	return v, err
 }
 
 func deleteVault(ctx context.Context, tx *database.Tx, v RecoveryVault) error {
@@ -105,10 +111,10 @@ func putItem(ctx context.Context, tx *database.Tx, i Item) error {
 	if !i.Policy.IsZero() {
 		policy = i.Policy.Key()
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO protected_items (id_key, vault_key, vm_key, policy_key, next_run, collect_at, store, document)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id_key) DO UPDATE SET policy_key = excluded.policy_key,
-		next_run = excluded.next_run, collect_at = excluded.collect_at, store = excluded.store, document = excluded.document`,
-		i.ID.Key(), i.Vault().Key(), i.VM.Key(), policy, database.Micros(i.next), database.Micros(i.collect), i.store, string(doc))
+	_, err = tx.ExecContext(ctx, `INSERT INTO protected_items (id_key, vault_key, vm_key, policy_key, next_run, collect_at, purge_at, store, document)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (id_key) DO UPDATE SET policy_key = excluded.policy_key,
+		next_run = excluded.next_run, collect_at = excluded.collect_at, purge_at = excluded.purge_at, store = excluded.store, document = excluded.document`,
+		i.ID.Key(), i.Vault().Key(), i.VM.Key(), policy, database.Micros(i.next), database.Micros(i.collect), database.Micros(i.purge), i.store, string(doc))
 	if database.IsUnique(err) {
 		return alreadyProtected(i.VM, i)
 	}
@@ -116,14 +122,14 @@ func putItem(ctx context.Context, tx *database.Tx, i Item) error {
 }
 
 func scanItem(row interface{ Scan(...any) error }) (i Item, err error) {
-	var next, collect int64
-	err = scanDocument(row, &i, &next, &collect, &i.store)
-	i.next, i.collect = database.Time(next), database.Time(collect)
+	var next, collect, purge int64
+	err = scanDocument(row, &i, &next, &collect, &purge, &i.store)
+	i.next, i.collect, i.purge = database.Time(next), database.Time(collect), database.Time(purge)
 	return i, err
 }
 
 // itemColumns are what scanItem scans.
-const itemColumns = `document, next_run, collect_at, store`
+const itemColumns = `document, next_run, collect_at, purge_at, store`
 
 func selectItem(ctx context.Context, tx *database.Tx, id armid.ID) (Item, error) {
 	i, err := scanItem(tx.QueryRowContext(ctx, `SELECT `+itemColumns+` FROM protected_items WHERE id_key = $1`, id.Key()))
@@ -160,6 +166,12 @@ func selectDue(ctx context.Context, tx *database.Tx, now time.Time) ([]Item, err
 func selectCollectable(ctx context.Context, tx *database.Tx, now time.Time) ([]Item, error) {
 	return query(ctx, tx, func(r *sql.Rows) (Item, error) { return scanItem(r) },
 		`SELECT `+itemColumns+` FROM protected_items WHERE collect_at > 0 AND collect_at <= $1 ORDER BY collect_at`, database.Micros(now))
+}
+
+// selectPurgeable returns the items that were deleted and whose time to be undeleted is over.
+func selectPurgeable(ctx context.Context, tx *database.Tx, now time.Time) ([]Item, error) {
+	return query(ctx, tx, func(r *sql.Rows) (Item, error) { return scanItem(r) },
+		`SELECT `+itemColumns+` FROM protected_items WHERE purge_at > 0 AND purge_at <= $1 ORDER BY purge_at`, database.Micros(now))
 }
 
 func deleteItem(ctx context.Context, tx *database.Tx, i Item) error {

@@ -25,6 +25,7 @@ func TestDeleteErasesOneStore(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		h := newHouse(t, db)
 		h.putVault()
+		h.noSoftDelete()
 		kek := h.putKeyVault()
 		h.grantBackup()
 		web, mail := h.putEncryptedVM(kek, "web"), h.putEncryptedVM(kek, "mail")
@@ -72,6 +73,7 @@ func TestDeletionGoesOn(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		h := newHouse(t, db)
 		h.putVault()
+		h.noSoftDelete()
 		kek := h.putKeyVault()
 		h.grantBackup()
 		item := h.putEncryptedVM(kek, "web")

@@ -21,6 +21,9 @@ type RecoveryVault struct {
 	Tags       map[string]string `json:"tags,omitempty"`
 	SKU        string            `json:"sku"`
 	Redundancy string            `json:"redundancy"` // LocallyRedundant, ZoneRedundant, GeoRedundant
+	SoftDelete SoftDelete        `json:"softDelete"`
+	// EnhancedSecurity guards agents that run inside machines, which are not backed up here; it is given back as it came.
+	EnhancedSecurity string `json:"enhancedSecurity,omitempty"` // Enabled, which is also meant by "", or Disabled
 	// Properties are those a client sent that change nothing here; they are given back as they came.
 	Properties map[string]json.RawMessage `json:"properties,omitempty"`
 	Changed    time.Time                  `json:"changed"`
@@ -41,6 +44,10 @@ func (s *Service) PutVault(ctx context.Context, v RecoveryVault) (_ RecoveryVaul
 	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/write", v.ID); err != nil {
 		return RecoveryVault{}, false, err
 	}
+	return s.putVault(ctx, v)
+}
+
+func (s *Service) putVault(ctx context.Context, v RecoveryVault) (_ RecoveryVault, created bool, err error) {
 	if !vaultName.MatchString(v.ID.Name()) {
 		return RecoveryVault{}, false, invalidVaultName(v.ID.Name())
 	}
@@ -52,6 +59,12 @@ func (s *Service) PutVault(ctx context.Context, v RecoveryVault) (_ RecoveryVaul
 	}
 	if !slices.Contains(Redundancies, v.Redundancy) {
 		return RecoveryVault{}, false, invalidRedundancy(v.Redundancy)
+	}
+	if v.SoftDelete = v.SoftDelete.complete(); !v.SoftDelete.valid() {
+		return RecoveryVault{}, false, invalidSoftDelete(v.SoftDelete)
+	}
+	if !slices.Contains([]string{"", "Enabled", "Disabled"}, v.EnhancedSecurity) {
+		return RecoveryVault{}, false, invalidEnhancedSecurity(v.EnhancedSecurity)
 	}
 	if err := s.o.Groups.GroupExists(ctx, v.ID.ResourceGroup); err != nil {
 		return RecoveryVault{}, false, err
@@ -77,6 +90,9 @@ func (s *Service) changeVault(ctx context.Context, old, v RecoveryVault) (Recove
 	if !strings.EqualFold(old.Location, v.Location) {
 		return RecoveryVault{}, false, locationFixed(old)
 	}
+	if old.SoftDelete.State == SoftDeleteAlwaysOn && v.SoftDelete.State != SoftDeleteAlwaysOn {
+		return RecoveryVault{}, false, softDeleteAlwaysOn(old)
+	}
 	v.ID, v.Location, v.store = old.ID, old.Location, old.store
 	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		items, err := selectItems(ctx, tx, old.ID)
@@ -97,6 +113,42 @@ func (s *Service) Vault(ctx context.Context, id armid.ID) (RecoveryVault, error)
 		return RecoveryVault{}, err
 	}
 	return s.lookupVault(ctx, id)
+}
+
+// VaultOf returns the vault of a part of it, such as …/backupconfig/vaultconfig, to whom may read that part.
+func (s *Service) VaultOf(ctx context.Context, part armid.ID) (RecoveryVault, error) {
+	if err := s.o.Authorizer.Authorize(ctx, partAction(part, "read"), vaultOf(part)); err != nil {
+		return RecoveryVault{}, err
+	}
+	return s.lookupVault(ctx, vaultOf(part))
+}
+
+// ConfigureVault changes a vault by one of its parts, for whom may write that part.
+func (s *Service) ConfigureVault(ctx context.Context, part armid.ID, change func(*RecoveryVault)) (RecoveryVault, error) {
+	if err := s.o.Authorizer.Authorize(ctx, partAction(part, "write"), vaultOf(part)); err != nil {
+		return RecoveryVault{}, err
+	}
+	v, err := s.lookupVault(ctx, vaultOf(part))
+	if err != nil {
+		return RecoveryVault{}, err
+	}
+	change(&v)
+	v, _, err = s.putVault(ctx, v)
+	return v, err
+}
+
+// ownActions are the parts of a vault that Azure's roles for backup name; who may read the vault may read the others.
+var ownActions = []string{"backupstorageconfig", "backupconfig", "usages", "backupResourceGuardProxies", "extendedInformation", "registeredIdentities",
+	"operationStatus", "operationResults"}
+
+func partAction(part armid.ID, verb string) string {
+	words := strings.Split(part.Type(), "/")
+	for _, own := range ownActions {
+		if len(words) > 2 && strings.EqualFold(words[2], own) {
+			return vaultType + "/" + own + "/" + verb
+		}
+	}
+	return vaultType + "/" + verb
 }
 
 func (s *Service) lookupVault(ctx context.Context, id armid.ID) (v RecoveryVault, err error) {

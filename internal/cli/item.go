@@ -11,7 +11,12 @@ import (
 
 var itemColumns = []column[client.Item]{
 	{"Name", func(i client.Item) string { return i.Properties.FriendlyName }},
-	{"State", func(i client.Item) string { return i.Properties.ProtectionState }},
+	{"State", func(i client.Item) string {
+		if i.Properties.DeferredDelete {
+			return "Deleted (erased in " + i.Properties.EraseIn[:strings.IndexByte(i.Properties.EraseIn+".", '.')] + " days)"
+		}
+		return i.Properties.ProtectionState
+	}},
 	{"Policy", func(i client.Item) string { return i.Properties.PolicyName }},
 	{"Last backup", func(i client.Item) string { return i.Properties.LastBackupStatus }},
 	{"At", func(i client.Item) string {
@@ -92,9 +97,18 @@ and KEK in a key vault that the Backup Management Service may read (kluis keyvau
 			if err := c.DeleteItem(c.ctx(), i.ARMID()); err != nil {
 				return err
 			}
+			if left, err := c.Item(c.ctx(), i.ARMID()); err == nil && left.Properties.DeferredDelete {
+				c.done("Deleted protected item %s. It can be undeleted until it is erased.", i.Properties.FriendlyName)
+				return nil
+			}
 			c.done("Deleted protected item %s.", i.Properties.FriendlyName)
 			return nil
 		}),
+		changeItem("undelete ITEM", "Take back the deletion of a VM's recovery points", "kluis item undelete web-1", func(c *call, i client.Item) (client.Item, error) {
+			return c.Undelete(c.ctx(), i)
+		}),
+		policyFlag(changeItem("set-policy ITEM", "Give a protected VM another policy", "kluis item set-policy web-1 --policy monthly", underPolicy)),
+		policyFlag(changeItem("resume ITEM", "Resume the backups of a VM whose protection was stopped", "kluis item resume web-1 --policy nightly", underPolicy)),
 	))
 }
 
@@ -114,17 +128,32 @@ func itemEnable() *cobra.Command {
 		}
 		return details(c, i, rawOf, itemColumns)
 	})
+	return policyFlag(cmd)
+}
+
+func policyFlag(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().String("policy", "DefaultPolicy", "backup policy of the vault")
 	return cmd
 }
 
+func underPolicy(c *call, i client.Item) (client.Item, error) {
+	return c.SetPolicy(c.ctx(), i, c.flag("policy"))
+}
+
 func itemDisable() *cobra.Command {
-	return verb("disable ITEM", "Stop the backups of a VM and keep its recovery points", "kluis item disable web-1", cobra.ExactArgs(1), func(c *call) error {
+	return changeItem("disable ITEM", "Stop the backups of a VM and keep its recovery points", "kluis item disable web-1", func(c *call, i client.Item) (client.Item, error) {
+		return c.StopProtection(c.ctx(), i)
+	})
+}
+
+// changeItem is a command that does one thing with an item and shows what has become of it.
+func changeItem(use, short, example string, change func(*call, client.Item) (client.Item, error)) *cobra.Command {
+	return verb(use, short, example, cobra.ExactArgs(1), func(c *call) error {
 		i, err := c.item(c.args[0])
 		if err != nil {
 			return err
 		}
-		if i, err = c.StopProtection(c.ctx(), i); err != nil {
+		if i, err = change(c, i); err != nil {
 			return err
 		}
 		return details(c, i, rawOf, itemColumns)

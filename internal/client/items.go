@@ -44,6 +44,8 @@ type ItemProperties struct {
 	LastBackupTime    string `json:"lastBackupTime,omitempty"`
 	LastRecoveryPoint string `json:"lastRecoveryPoint,omitempty"`
 	DeferredDelete    bool   `json:"isScheduledForDeferredDelete,omitempty"`
+	EraseIn           string `json:"deferredDeleteTimeRemaining,omitempty"`
+	IsRehydrate       bool   `json:"isRehydrate,omitempty"`
 
 	HealthDetails []HealthDetail `json:"healthDetails,omitempty"`
 	Drift         []Drift        `json:"kluisDrift,omitempty"`
@@ -106,6 +108,25 @@ func (c *Client) StopProtection(ctx context.Context, item Item) (Item, error) {
 	})
 }
 
+// Undelete takes back the deletion of an item's recovery points. Its protection stays stopped.
+func (c *Client) Undelete(ctx context.Context, item Item) (Item, error) {
+	return c.putItem(ctx, item.ARMID(), ItemProperties{
+		ProtectedItemType: typeOfItem,
+		SourceResourceID:  item.Properties.SourceResourceID,
+		ProtectionState:   "ProtectionStopped",
+		IsRehydrate:       true,
+	})
+}
+
+// SetPolicy gives an item another policy, or resumes its protection under one.
+func (c *Client) SetPolicy(ctx context.Context, item Item, policy string) (Item, error) {
+	return c.putItem(ctx, item.ARMID(), ItemProperties{
+		ProtectedItemType: typeOfItem,
+		SourceResourceID:  item.Properties.SourceResourceID,
+		PolicyID:          VaultOf(item.ARMID()).Child(typePolicy, policy).String(),
+	})
+}
+
 func (c *Client) putItem(ctx context.Context, id armid.ID, p ItemProperties) (Item, error) {
 	return putResource(ctx, c, id, versionBackup, Item{Properties: p})
 }
@@ -120,7 +141,8 @@ func (c *Client) Items(ctx context.Context, vault armid.ID) ([]Item, error) {
 	return listResources[ItemProperties](ctx, c, vault.String()+"/backupProtectedItems", versionBackup, forVMs+" and itemType eq 'VM'")
 }
 
-// DeleteItem ends the protection of an item and deletes its recovery points.
+// DeleteItem ends the protection of an item and deletes its recovery points. Where the vault has soft delete, the item
+// stays and can be undeleted for some days.
 func (c *Client) DeleteItem(ctx context.Context, id armid.ID) error {
 	return c.delete(ctx, id, versionBackup)
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 
 	"kluis/internal/armid"
 )
@@ -25,10 +26,13 @@ type RedundancySettings struct {
 
 // VaultSecurityDigest is the part of a vault's security settings that tables show.
 type VaultSecurityDigest struct {
-	SoftDelete *struct {
-		State string `json:"softDeleteState,omitempty"`
-		Days  int    `json:"softDeleteRetentionPeriodInDays,omitempty"`
-	} `json:"softDeleteSettings,omitempty"`
+	SoftDelete *SoftDeleteSettings `json:"softDeleteSettings,omitempty"`
+}
+
+// SoftDeleteSettings say what becomes of recovery points that are deleted.
+type SoftDeleteSettings struct {
+	State string `json:"softDeleteState,omitempty"` // Enabled, Disabled, AlwaysON
+	Days  int    `json:"softDeleteRetentionPeriodInDays,omitempty"`
 }
 
 const typeRecoveryVault = "Microsoft.RecoveryServices/vaults"
@@ -47,6 +51,22 @@ func (c *Client) PutRecoveryVault(ctx context.Context, id armid.ID, location, re
 		v.Properties.Redundancy = &RedundancySettings{redundancy}
 	}
 	return putResource(ctx, c, id, versionBackup, v)
+}
+
+// UpdateRecoveryVault changes what is given of a Recovery Services vault: redundancy if it is not empty, soft delete if it is
+// not nil.
+func (c *Client) UpdateRecoveryVault(ctx context.Context, id armid.ID, redundancy string, soft *SoftDeleteSettings) (RecoveryVault, error) {
+	var p RecoveryVaultProperties
+	if redundancy != "" {
+		p.Redundancy = &RedundancySettings{redundancy}
+	}
+	if soft != nil {
+		p.Security = &VaultSecurityDigest{SoftDelete: soft}
+	}
+	if err := c.do(ctx, http.MethodPatch, id.String(), versionBackup, map[string]any{"properties": p}, nil); err != nil {
+		return RecoveryVault{}, err
+	}
+	return c.RecoveryVault(ctx, id)
 }
 
 // RecoveryVault reads a Recovery Services vault.

@@ -16,7 +16,7 @@ func configBody[P any](id armid.ID, p P) *arm.Reply {
 }
 
 func (d *door) getStorageConfig(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	id, v, err := d.named(ctx, r.ID, "vaultstorageconfig")
+	id, v, err := d.config(ctx, r, "vaultstorageconfig")
 	if err != nil {
 		return nil, err
 	}
@@ -45,36 +45,60 @@ func (d *door) putStorageConfig(ctx context.Context, r *arm.Request) (*arm.Reply
 	if body.Properties.CrossRegion {
 		return nil, crossRegion("properties.crossRegionRestoreFlag")
 	}
-	id, v, err := d.named(ctx, r.ID, "vaultstorageconfig")
-	if err != nil {
+	if err := checkName(r.ID, "vaultstorageconfig"); err != nil {
 		return nil, err
 	}
-	for _, wanted := range []string{body.Properties.Type, body.Properties.Model} { // the model counts where both are given
-		if wanted != "" {
-			v.Redundancy = wanted
+	v, err := d.s.ConfigureVault(ctx, r.ID, func(v *backup.RecoveryVault) {
+		for _, wanted := range []string{body.Properties.Type, body.Properties.Model} { // the model counts where both are given
+			if wanted != "" {
+				v.Redundancy = wanted
+			}
 		}
-	}
-	if v, _, err = d.s.PutVault(ctx, v); err != nil {
+	})
+	if err != nil {
 		return nil, err
 	}
 	if r.HTTP.Method == http.MethodPatch {
 		return arm.NoContent(), nil
 	}
-	return d.storageConfig(ctx, id, v)
+	return d.storageConfig(ctx, partOf(v, r.ID, "vaultstorageconfig"), v)
 }
 
-// getVaultConfig tells the truth: deleting backup data is final here.
 func (d *door) getVaultConfig(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	id, _, err := d.named(ctx, r.ID, "vaultconfig")
+	id, v, err := d.config(ctx, r, "vaultconfig")
 	if err != nil {
 		return nil, err
 	}
-	return configBody(id, vaultConfig{EnhancedSecurity: "Disabled", SoftDelete: "Disabled"}), nil
+	return encodeVaultConfig(id, v), nil
+}
+
+func encodeVaultConfig(id armid.ID, v backup.RecoveryVault) *arm.Reply {
+	return configBody(id, vaultConfig{EnhancedSecurity: enhancedSecurity(v), SoftDelete: v.SoftDelete.State, SoftDeleteDays: v.SoftDelete.Days,
+		Editable: v.SoftDelete.State != backup.SoftDeleteAlwaysOn})
+}
+
+// putVaultConfig serves PUT and PATCH alike: clients send what they want to change.
+func (d *door) putVaultConfig(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	var body vaultConfigRequest
+	if err := r.Decode(&body); err != nil {
+		return nil, err
+	}
+	if err := checkName(r.ID, "vaultconfig"); err != nil {
+		return nil, err
+	}
+	p := body.Properties
+	v, err := d.s.ConfigureVault(ctx, r.ID, func(v *backup.RecoveryVault) {
+		applySoftDelete(v, softDelete{p.SoftDelete, p.SoftDeleteDays, p.EnhancedSecurity})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return encodeVaultConfig(partOf(v, r.ID, "vaultconfig"), v), nil
 }
 
 // getEncryptionConfig: every vault is encrypted with a key of its own, which the server keeps.
 func (d *door) getEncryptionConfig(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	id, _, err := d.named(ctx, r.ID, "backupResourceEncryptionConfig")
+	id, _, err := d.config(ctx, r, "backupResourceEncryptionConfig")
 	if err != nil {
 		return nil, err
 	}

@@ -84,7 +84,6 @@ func TestRefusals(t *testing.T) {
 	restore := item + "/recoveryPoints/" + point + "/restore"
 	const notHere = "OperationNotSupported"
 	for _, c := range []struct{ method, path, body, code, target string }{
-		{"PUT", vault, p(`"securitySettings":{"softDeleteSettings":{"softDeleteState":"AlwaysON"}}`), notHere, "properties.securitySettings.softDeleteSettings.softDeleteState"},
 		{"PATCH", vault, p(`"securitySettings":{"immutabilitySettings":{"state":"Unlocked"}}`), notHere, "properties.securitySettings.immutabilitySettings.state"},
 		{"PATCH", vault, p(`"securitySettings":{"multiUserAuthorization":"Enabled"}`), notHere, "properties.securitySettings.multiUserAuthorization"},
 		{"PUT", vault, p(`"publicNetworkAccess":"Disabled"`), notHere, "properties.publicNetworkAccess"},
@@ -98,7 +97,6 @@ func TestRefusals(t *testing.T) {
 		{"PUT", vault + "/backupPolicies/p", withPolicy(`"tieringPolicy":{"ArchivedRP":{"tieringMode":"TierAfter"}}`), notHere, "properties.tieringPolicy"},
 		{"PUT", vault + "/backupPolicies/p", withPolicy(`"tieringPolicy":"x"`), "InvalidRequestContent", "properties.tieringPolicy"},
 		{"PUT", item, `{"properties":{"protectionState":"BackupsSuspended"}}`, notHere, "properties.protectionState"},
-		{"PUT", item, `{"properties":{"isRehydrate":true}}`, notHere, "properties.isRehydrate"},
 		{"PUT", item, `{"properties":{}}`, "BMSUserErrorInvalidRequest", "properties"},
 		{"PUT", item, `{"properties":{"policyId":"` + vault + `/backupPolicies/DefaultPolicy"}}`, "BMSUserErrorInvalidRequest", "properties.sourceResourceId"},
 		{"PUT", item, `{"properties":{"policyId":"DefaultPolicy"}}`, "InvalidParameter", "properties.policyId"},

@@ -41,6 +41,9 @@ const (
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
+// softDelete is what every vault has that nobody has changed.
+var softDelete = backup.SoftDelete{State: "Enabled", Days: 14}
+
 // fake is the backup service's state without its work: what is asked for is noted, and jobs stay as they
 // were put.
 type fake struct {
@@ -82,6 +85,9 @@ func (f *fake) PutVault(_ context.Context, v backup.RecoveryVault) (backup.Recov
 	if v.Redundancy == "" {
 		v.Redundancy = "GeoRedundant"
 	}
+	if v.SoftDelete == (backup.SoftDelete{}) {
+		v.SoftDelete = softDelete
+	}
 	v.Changed = noon
 	existed := remove(&f.vaults, func(o backup.RecoveryVault) bool { return o.ID.Equal(v.ID) })
 	f.vaults = append(f.vaults, v)
@@ -90,6 +96,20 @@ func (f *fake) PutVault(_ context.Context, v backup.RecoveryVault) (backup.Recov
 
 func (f *fake) Vault(_ context.Context, id armid.ID) (backup.RecoveryVault, error) {
 	return find(f.vaults, "Resource 'Microsoft.RecoveryServices/vaults/"+id.Name()+"'", func(v backup.RecoveryVault) bool { return v.ID.Equal(id) })
+}
+
+func (f *fake) VaultOf(ctx context.Context, part armid.ID) (backup.RecoveryVault, error) {
+	part.Segments = part.Segments[:1]
+	return f.Vault(ctx, part)
+}
+
+func (f *fake) ConfigureVault(ctx context.Context, part armid.ID, change func(*backup.RecoveryVault)) (backup.RecoveryVault, error) {
+	v, err := f.VaultOf(ctx, part)
+	if err == nil {
+		change(&v)
+		v, _, err = f.PutVault(ctx, v)
+	}
+	return v, err
 }
 
 func (f *fake) Vaults(_ context.Context, scope armid.ID) ([]backup.RecoveryVault, error) {
@@ -129,6 +149,10 @@ func (f *fake) Stop(_ context.Context, id armid.ID) (backup.Job, error) {
 }
 func (f *fake) Delete(_ context.Context, id armid.ID) (backup.Job, error) {
 	return f.job("DeleteBackupData"), f.exists(id)
+}
+
+func (f *fake) Undelete(_ context.Context, id armid.ID) (backup.Job, error) {
+	return f.job("Undelete"), f.exists(id)
 }
 func (f *fake) Check(context.Context, armid.ID, armid.ID) error { return f.check }
 
@@ -212,7 +236,7 @@ func (f *fake) job(kind string) backup.Job {
 
 // jobOf is a job of a kind in a state, as the service would have recorded it.
 func jobOf(kind string, state job.State) backup.Job {
-	ids := map[string]string{"Backup": "b", "Restore": "c", "ConfigureBackup": "a", "DisableBackup": "d", "DeleteBackupData": "e"}
+	ids := map[string]string{"Backup": "b", "Restore": "c", "ConfigureBackup": "a", "DisableBackup": "d", "DeleteBackupData": "e", "Undelete": "f"}
 	j := backup.Job{ID: strings.Repeat(ids[kind], 8) + "-0000-4000-8000-000000000000", Kind: kind, State: state, Entity: strings.ToLower(item),
 		Scope: strings.ToLower(vault), Created: noon, Correlation: "58c996b1-f4ac-11ed-abb3-c8f750f92764",
 		Details: map[string]string{"VM Name": "clitest-vm000003"}}
@@ -227,6 +251,8 @@ func jobOf(kind string, state job.State) backup.Job {
 		j.Tasks = tasks(state, "Transfer data from vault", "Write configuration and template")
 		j.Tasks[0].Note = "1024 MB / 4096 MB Transferred"
 		j.Done, j.Total = 1<<30, 4<<30
+	case "Undelete":
+		j.Details["Undelete flag"] = "True"
 	case "ConfigureBackup", "DisableBackup":
 		j.Details["Policy Name"] = "DefaultPolicy"
 	}
@@ -295,10 +321,10 @@ func world() *fake {
 	newer.ID, newer.Time = point2, noon.AddDate(0, 0, 1)
 	return &fake{
 		vaults: []backup.RecoveryVault{
-			{ID: v, Location: "westeurope", SKU: "Standard", Redundancy: "LocallyRedundant", Changed: noon, Tags: map[string]string{"team": "one"},
+			{ID: v, Location: "westeurope", SKU: "Standard", Redundancy: "LocallyRedundant", SoftDelete: softDelete, Changed: noon, Tags: map[string]string{"team": "one"},
 				Properties: map[string]json.RawMessage{"monitoringSettings": json.RawMessage(`{"azureMonitorAlertSettings":{"alertsForAllJobFailures":"Enabled"},"classicAlertSettings":{"alertsForCriticalOperations":"Enabled"}}`)}},
-			{ID: armid.Must(group + "/providers/Microsoft.RecoveryServices/vaults/clitest-vault000003"), Location: "westeurope", Redundancy: "GeoRedundant", Changed: noon},
-			{ID: armid.Must(subscription + "/resourceGroups/other/providers/Microsoft.RecoveryServices/vaults/legacy"), Location: "northeurope", SKU: "RS0", Redundancy: "GeoRedundant", Changed: noon},
+			{ID: armid.Must(group + "/providers/Microsoft.RecoveryServices/vaults/clitest-vault000003"), Location: "westeurope", Redundancy: "GeoRedundant", SoftDelete: softDelete, Changed: noon},
+			{ID: armid.Must(subscription + "/resourceGroups/other/providers/Microsoft.RecoveryServices/vaults/legacy"), Location: "northeurope", SKU: "RS0", Redundancy: "GeoRedundant", SoftDelete: softDelete, Changed: noon},
 		},
 		policies: []backup.Policy{{ID: v.Child("backupPolicies", "DefaultPolicy"), Body: policyBody()}},
 		items: []backup.Item{{ID: id, VM: armid.Must(vm), VMLocation: "westeurope", Policy: v.Child("backupPolicies", "DefaultPolicy"), State: backup.Protected,

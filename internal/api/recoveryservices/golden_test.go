@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"kluis/internal/armid"
 	"kluis/internal/backup"
 	"kluis/internal/job"
 )
@@ -39,6 +40,9 @@ func TestGolden(t *testing.T) {
 	failing.items[0].Problem = &job.Problem{Code: "UserErrorKeyVaultPermissionsNotConfigured", Message: "It lacks permissions.", Advice: "Grant them."}
 	fresh := world()
 	fresh.items[0] = backup.Item{ID: fresh.items[0].ID, VM: fresh.items[0].VM, Policy: fresh.items[0].Policy, State: backup.IRPending, Created: noon}
+	deleted := world()
+	deleted.items[0].State, deleted.items[0].Policy = backup.ProtectionStopped, armid.ID{}
+	deleted.items[0].Deferred = backup.Deferral{At: noon, Until: noon.AddDate(0, 0, 14), Days: 14}
 	ended := world()
 	ended.jobs = []backup.Job{jobOf("Restore", job.Ended)}
 	for name, c := range map[string]struct {
@@ -51,6 +55,7 @@ func TestGolden(t *testing.T) {
 		"item":              {world(), item + version + "&$filter=expand%20eq%20'extendedinfo'"},
 		"item-new":          {fresh, item + version},
 		"item-failed":       {failing, item + version},
+		"item-deleted":      {deleted, item + version},
 		"items":             {world(), vault + "/backupProtectedItems" + version},
 		"protectable-items": {world(), vault + "/backupProtectableItems" + version},
 		"containers":        {world(), vault + "/backupProtectionContainers" + version},

@@ -2,9 +2,11 @@ package recoveryservices
 
 import (
 	"context"
+	"fmt"
 	"hash/fnv"
 	"strconv"
 	"strings"
+	"time"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/armid"
@@ -17,7 +19,7 @@ const never = "2001-01-01T00:00:00Z"
 // errorNumber stands where Azure has a number beside the name of an error. We have names only.
 const errorNumber = 0
 
-func encodeItem(r *arm.Request, i backup.Item) resource[itemProperties] {
+func (d *door) encodeItem(r *arm.Request, i backup.Item) resource[itemProperties] {
 	p := itemProperties{
 		FriendlyName: i.VM.Name(), VirtualMachineID: i.VM.String(), ProtectionStatus: "Healthy", ProtectionState: string(i.State),
 		HealthStatus: "Passed", LastBackupStatus: i.LastStatus, LastBackupTime: never, LastRecoveryPoint: timeOrNothing(i.LastTime),
@@ -35,7 +37,26 @@ func encodeItem(r *arm.Request, i backup.Item) resource[itemProperties] {
 		p.ProtectionStatus, p.HealthStatus = "Unhealthy", "ActionRequired"
 		p.HealthDetails = []healthDetail{{errorNumber, i.Problem.Code, i.Problem.Message, recommendations(i.Problem.Advice)}}
 	}
+	if i.SoftDeleted() {
+		d.encodeDeferral(&p, i.Deferred)
+	}
 	return resource[itemProperties]{i.ID.String(), i.ID.Name(), items, p}
+}
+
+// eraseSoon is how long before its end Azure calls the end of a deferred deletion near.
+const eraseSoon = 48 * time.Hour
+
+// encodeDeferral: an item that is deleted softly is still there, and says so.
+func (d *door) encodeDeferral(p *itemProperties, deferred backup.Deferral) {
+	left := max(deferred.Until.Sub(d.o.Now()), 0)
+	p.DeletedAt, p.SoftDeleted, p.EraseIn, p.EraseSoon = azureTime(deferred.At), true, timeSpan(left), left <= eraseSoon
+	p.SoftDeleteDays, p.SoftDeleteDaysSent = deferred.Days, deferred.Days
+}
+
+// timeSpan writes a duration as .NET does: 13.23:59:44.1553648.
+func timeSpan(left time.Duration) string {
+	days, rest := left/(24*time.Hour), left%(24*time.Hour)
+	return fmt.Sprintf("%d.%02d:%02d:%02d.%07d", days, rest/time.Hour, rest/time.Minute%60, rest/time.Second%60, rest%time.Second/100)
 }
 
 // recommendations is the list that Azure makes of advice.
@@ -63,7 +84,7 @@ func (d *door) getItem(ctx context.Context, r *arm.Request) (*arm.Reply, error) 
 	if err != nil {
 		return nil, err
 	}
-	body := encodeItem(r, i)
+	body := d.encodeItem(r, i)
 	if _, asked := f["expand"]; asked && f.is("expand", "extendedinfo") {
 		if body.Properties.ExtendedInfo, err = d.extendItem(ctx, i); err != nil {
 			return nil, err
@@ -96,7 +117,7 @@ func (d *door) listItems(ctx context.Context, r *arm.Request) (*arm.Reply, error
 	}
 	bodies := []resource[itemProperties]{}
 	for _, i := range all {
-		body := encodeItem(r, i)
+		body := d.encodeItem(r, i)
 		p := body.Properties
 		if f.is("backupManagementType", management) && f.is("itemType", workload) && f.is("workloadType", workload) &&
 			f.is("policyName", p.PolicyName) && f.is("friendlyName", p.FriendlyName) && f.is("healthState", p.HealthStatus) &&
@@ -114,9 +135,6 @@ func (b itemRequest) check() error {
 	if x := p.Extended.Exclusion; x != nil && (x.Inclusion || len(x.Luns) > 0) {
 		return diskExclusion()
 	}
-	if p.IsRehydrate {
-		return notSupportedHere("properties.isRehydrate", "To undelete backup data", "Protect the virtual machine anew; deleting backup data is final.")
-	}
 	for _, state := range []backup.ItemState{"ProtectionPaused", "BackupsSuspended"} {
 		if strings.EqualFold(p.ProtectionState, string(state)) {
 			return notSupportedHere("properties.protectionState", "The protection state "+string(state), "Use ProtectionStopped; recovery points are then kept for ever.")
@@ -126,7 +144,7 @@ func (b itemRequest) check() error {
 }
 
 // putItem protects a VM, gives it another policy or resumes its protection if a policy is named, and stops
-// protection otherwise. Clients send back what they have read, so a state beside a policy says nothing.
+// protection or undeletes otherwise. Clients send back what they have read, so a state beside a policy says nothing.
 func (d *door) putItem(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	var body itemRequest
 	if err := r.Decode(&body); err != nil {
@@ -139,10 +157,13 @@ func (d *door) putItem(ctx context.Context, r *arm.Request) (*arm.Reply, error) 
 	if p.PolicyID != "" {
 		return d.protect(ctx, r, p.SourceResourceID, p.PolicyID)
 	}
-	if !strings.EqualFold(p.ProtectionState, string(backup.ProtectionStopped)) {
+	change := d.s.Stop
+	if p.IsRehydrate {
+		change = d.s.Undelete
+	} else if !strings.EqualFold(p.ProtectionState, string(backup.ProtectionStopped)) {
 		return nil, neitherProtectNorStop()
 	}
-	j, err := d.s.Stop(ctx, r.ID)
+	j, err := change(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (d *door) operationResult(ctx context.Context, r *arm.Request) (*arm.Reply,
 		if j.Ended.IsZero() {
 			return arm.Accepted("", r.URL(r.ID.String())), nil
 		}
-	case "ConfigureBackup", "DisableBackup":
+	case "ConfigureBackup", "DisableBackup", "Undelete":
 		return d.itemPut(ctx, r, j)
 	}
 	return arm.NoContent(), nil
@@ -65,7 +65,7 @@ func (d *door) itemPut(ctx context.Context, r *arm.Request, j backup.Job) (*arm.
 	if err != nil {
 		return nil, err
 	}
-	return arm.OK(encodeItem(r, i)), nil
+	return arm.OK(d.encodeItem(r, i)), nil
 }
 
 // cancelResult is the end of a request to cancel: the job has heard it.

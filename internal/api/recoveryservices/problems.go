@@ -35,7 +35,7 @@ func missing(property, what string) *problem.Error {
 func neitherProtectNorStop() *problem.Error {
 	return problem.New(problem.Invalid, "BMSUserErrorInvalidRequest", "The request neither names a policy nor stops protection.").
 		WithTarget("properties").
-		WithAdvice("Send policyId to protect the virtual machine, or protectionState ProtectionStopped to stop.")
+		WithAdvice("Send policyId to protect the virtual machine, protectionState ProtectionStopped to stop, or isRehydrate to undelete.")
 }
 
 func notAnID(property string, err error) *problem.Error {

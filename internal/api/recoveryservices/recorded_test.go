@@ -34,6 +34,10 @@ var replayed = map[string]struct {
 	"protecteditem-put-enable-202":     {},
 	"protecteditem-put-stopretain-202": {},
 	"protecteditem-delete-202":         {},
+	"protecteditem-put-undelete-202":   {},
+	"protecteditems-list-softdeleted":  {prepare: softDeleted},
+	"job-get-Undelete-Completed":       {prepare: as("Undelete", job.Ended)},
+	"vaultconfig-patch":                {},
 	"protecteditems-list":              {},
 	"protectableitems-list":            {},
 	"containers-list":                  {},
@@ -79,11 +83,7 @@ var notReplayed = map[string]string{
 	"vault-operationstatus-inprogress":                          "a vault is there when its PUT is answered",
 	"refresh-result-202":                                        "a refresh is over when it is asked for",
 	"protecteditem-put-diskexclusion-202":                       "leaves disks out of a backup, which is refused",
-	"protecteditem-put-undelete-202":                            "undeletes, which is refused",
-	"protecteditems-list-softdeleted":                           "there is no soft delete",
-	"job-get-Undelete-Completed":                                "there is no soft delete",
 	"storageconfig-put":                                         "asks for restore in another region, which is refused",
-	"vaultconfig-patch":                                         "soft delete cannot be configured",
 	"restore-post-AlternateLocation":                            "creates a VM, which the service refuses for encrypted ones",
 	"restore-post-OriginalLocation":                             "replaces disks, which the service refuses for encrypted ones",
 	"job-get-Restore-Completed-RecoverVMtoanalternatelocation":  "no such restore",
@@ -108,6 +108,10 @@ func renamed(j backup.Job, id string) backup.Job {
 }
 
 func renamePoint(f *fake, last string) { f.points[0].ID = last }
+
+func softDeleted(f *fake, _ string) {
+	f.items[0].Deferred = backup.Deferral{At: noon, Until: noon.AddDate(0, 0, 14), Days: 14}
+}
 
 func threeJobs(f *fake, _ string) {
 	f.jobs = []backup.Job{jobOf("Restore", job.Running), jobOf("Backup", job.Ended), jobOf("ConfigureBackup", job.Ended)}

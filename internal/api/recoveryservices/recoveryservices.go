@@ -30,6 +30,8 @@ type Service interface {
 	PutVault(ctx context.Context, v backup.RecoveryVault) (_ backup.RecoveryVault, created bool, err error)
 	Vault(ctx context.Context, id armid.ID) (backup.RecoveryVault, error)
 	Vaults(ctx context.Context, scope armid.ID) ([]backup.RecoveryVault, error)
+	VaultOf(ctx context.Context, part armid.ID) (backup.RecoveryVault, error)
+	ConfigureVault(ctx context.Context, part armid.ID, change func(*backup.RecoveryVault)) (backup.RecoveryVault, error)
 	DeleteVault(ctx context.Context, id armid.ID) (existed bool, err error)
 	PutPolicy(ctx context.Context, p backup.Policy) (backup.Policy, error)
 	Policy(ctx context.Context, id armid.ID) (backup.Policy, error)
@@ -38,6 +40,7 @@ type Service interface {
 	Protect(ctx context.Context, id, vm, policy armid.ID) (backup.Item, backup.Job, error)
 	Stop(ctx context.Context, id armid.ID) (backup.Job, error)
 	Delete(ctx context.Context, id armid.ID) (backup.Job, error)
+	Undelete(ctx context.Context, id armid.ID) (backup.Job, error)
 	Check(ctx context.Context, vault, vm armid.ID) error
 	Item(ctx context.Context, id armid.ID) (backup.Item, error)
 	ItemOf(ctx context.Context, vm armid.ID) (backup.Item, error)
@@ -96,7 +99,7 @@ func Provider(s Service, o Options) arm.Provider {
 		{Type: vaults, Get: d.getVault, Put: d.putVault, Patch: d.patchVault, Delete: d.deleteVault, List: d.listVaults},
 		{Type: vaults + "/operationStatus", Get: d.vaultOperationStatus},
 		{Type: vaults + "/backupstorageconfig", Get: d.getStorageConfig, Put: d.putStorageConfig, Patch: d.putStorageConfig},
-		{Type: vaults + "/backupconfig", Get: d.getVaultConfig},
+		{Type: vaults + "/backupconfig", Get: d.getVaultConfig, Put: d.putVaultConfig, Patch: d.putVaultConfig},
 		{Type: vaults + "/backupEncryptionConfigs", Get: d.getEncryptionConfig},
 		{Type: vaults + "/backupResourceGuardProxies", List: d.emptyList},
 		{Type: vaults + "/backupUsageSummaries", List: d.listUsage},
@@ -149,7 +152,7 @@ func timeOrNothing(t time.Time) string {
 func containerName(item string) string { return item[strings.IndexByte(item, ';')+1:] }
 
 func (d *door) emptyList(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	if _, err := d.s.Vault(ctx, vaultOf(r.ID)); err != nil {
+	if _, err := d.s.VaultOf(ctx, r.ID.Child(r.Collection, "")); err != nil {
 		return nil, err
 	}
 	return arm.List(r, []struct{}{}), nil

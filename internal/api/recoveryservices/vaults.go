@@ -1,6 +1,7 @@
 package recoveryservices
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -31,7 +32,7 @@ func encodeVault(v backup.RecoveryVault) vaultBody {
 			ProvisioningState: "Succeeded", EndpointForBackup: "None", EndpointForRecovery: "None", BackupStorageVersion: "V2",
 			PublicNetworkAccess: "Enabled", Monitoring: v.Properties[monitoringSettings], Restore: v.Properties[restoreSettings],
 			Redundancy: redundancySettings{v.Redundancy, "Disabled"},
-			Security:   securitySettings{Immutability: immutability{"Disabled"}, SoftDelete: softDelete{State: "Disabled"}, MultiUser: "Disabled"},
+			Security:   securitySettings{Immutability: immutability{"Disabled"}, SoftDelete: softDelete{v.SoftDelete.State, v.SoftDelete.Days, enhancedSecurity(v)}, MultiUser: "Disabled"},
 		}}
 	if body.SKU.Name == "" {
 		body.SKU.Name = "Standard"
@@ -59,7 +60,6 @@ func (b vaultRequest) check() error {
 		{"identity.type", b.Identity.Type, []string{"None"}, "An identity of a vault", "Leave identity out; the server itself is the principal Backup Management Service."},
 		{"properties.publicNetworkAccess", p.PublicNetworkAccess, []string{"Enabled"}, "A vault that only private endpoints reach", "Leave publicNetworkAccess out, and limit who reaches the server in your network."},
 		{"properties.securitySettings.immutabilitySettings.state", p.Security.Immutability.State, []string{"Disabled"}, "An immutable vault", "Leave immutabilitySettings out."},
-		{"properties.securitySettings.softDeleteSettings.softDeleteState", p.Security.SoftDelete.State, []string{"Disabled", "Invalid"}, "Soft delete of backup data", "Leave softDeleteSettings out; deleting backup data is final."},
 		{"properties.securitySettings.multiUserAuthorization", p.Security.MultiUser, []string{"Disabled", "Invalid"}, "Multi-user authorization", "Leave multiUserAuthorization out."},
 	} {
 		if x.value != "" && !slices.ContainsFunc(x.none, func(n string) bool { return strings.EqualFold(n, x.value) }) {
@@ -83,6 +83,7 @@ func (b vaultRequest) apply(v *backup.RecoveryVault) error {
 	if b.Properties.Redundancy != nil && b.Properties.Redundancy.Standard != "" {
 		v.Redundancy = b.Properties.Redundancy.Standard
 	}
+	applySoftDelete(v, b.Properties.Security.SoftDelete)
 	v.Properties = maps.Clone(v.Properties)
 	if v.Properties == nil {
 		v.Properties = map[string]json.RawMessage{}
@@ -99,6 +100,31 @@ func (b vaultRequest) apply(v *backup.RecoveryVault) error {
 	}
 	return nil
 }
+
+// applySoftDelete keeps what is not mentioned; so does Invalid, which newer clients send for "as it is".
+func applySoftDelete(v *backup.RecoveryVault, wanted softDelete) {
+	if wanted.State != "" && !strings.EqualFold(wanted.State, "Invalid") {
+		v.SoftDelete.State = spelled(wanted.State, backup.SoftDeleteStates)
+	}
+	if wanted.Days != 0 {
+		v.SoftDelete.Days = wanted.Days
+	}
+	if wanted.EnhancedSecurity != "" && !strings.EqualFold(wanted.EnhancedSecurity, "Invalid") {
+		v.EnhancedSecurity = spelled(wanted.EnhancedSecurity, enabledOrNot)
+	}
+}
+
+var enabledOrNot = []string{"Enabled", "Disabled"}
+
+// spelled returns a word as Azure spells it; one that is not known stays as it came, to be refused.
+func spelled(word string, known []string) string {
+	if i := slices.IndexFunc(known, func(k string) bool { return strings.EqualFold(k, word) }); i >= 0 {
+		return known[i]
+	}
+	return word
+}
+
+func enhancedSecurity(v backup.RecoveryVault) string { return cmp.Or(v.EnhancedSecurity, "Enabled") }
 
 func (d *door) getVault(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	v, err := d.s.Vault(ctx, r.ID)
@@ -121,7 +147,7 @@ func (d *door) listVaults(ctx context.Context, r *arm.Request) (*arm.Reply, erro
 }
 
 // putVault answers a creation with 201 and an operation, as Azure does; the operation is over at once.
-// A redundancy that is not mentioned stays as it is.
+// A redundancy and soft delete that are not mentioned stay as they are.
 func (d *door) putVault(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	var body vaultRequest
 	if err := r.Decode(&body); err != nil {
@@ -134,7 +160,7 @@ func (d *door) putVault(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	old, err := d.s.Vault(ctx, r.ID)
 	switch {
 	case err == nil:
-		v.Redundancy = old.Redundancy
+		v.Redundancy, v.SoftDelete, v.EnhancedSecurity = old.Redundancy, old.SoftDelete, old.EnhancedSecurity
 	case problem.KindOf(err) != problem.NotFound:
 		return nil, err
 	}
@@ -194,7 +220,7 @@ func gone(existed bool) *arm.Reply {
 
 // vaultOperationStatus: a vault that can be read has been made.
 func (d *door) vaultOperationStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	v, err := d.s.Vault(ctx, r.ID.Parent())
+	v, err := d.s.VaultOf(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -219,12 +245,27 @@ func (d *door) listUsage(ctx context.Context, r *arm.Request) (*arm.Reply, error
 	return arm.List(r, all), nil
 }
 
-// named answers for the one config of its type that a vault has.
-func (d *door) named(ctx context.Context, id armid.ID, name string) (armid.ID, backup.RecoveryVault, error) {
+// checkName refuses any other than the one config of its type that a vault has.
+func checkName(id armid.ID, name string) error {
 	if !strings.EqualFold(id.Name(), name) {
-		return armid.ID{}, backup.RecoveryVault{}, noSuchConfig(id, name)
+		return noSuchConfig(id, name)
 	}
-	v, err := d.s.Vault(ctx, vaultOf(id))
-	words := strings.Split(id.Type(), "/")
-	return v.ID.Child(words[len(words)-1], name), v, err
+	return nil
+}
+
+// partOf is the canonical id of the part of a vault that was asked for.
+func partOf(v backup.RecoveryVault, asked armid.ID, name string) armid.ID {
+	return v.ID.Child(asked.Segments[len(asked.Segments)-1].Type, name)
+}
+
+// config returns a vault whose config is read, and the config's id.
+func (d *door) config(ctx context.Context, r *arm.Request, name string) (armid.ID, backup.RecoveryVault, error) {
+	if err := checkName(r.ID, name); err != nil {
+		return armid.ID{}, backup.RecoveryVault{}, err
+	}
+	v, err := d.s.VaultOf(ctx, r.ID)
+	if err != nil {
+		return armid.ID{}, backup.RecoveryVault{}, err
+	}
+	return partOf(v, r.ID, name), v, nil
 }

@@ -63,8 +63,9 @@ type immutability struct {
 }
 
 type softDelete struct {
-	State string `json:"softDeleteState"`
-	Days  int    `json:"softDeleteRetentionPeriodInDays"`
+	State            string `json:"softDeleteState"`
+	Days             int    `json:"softDeleteRetentionPeriodInDays"`
+	EnhancedSecurity string `json:"enhancedSecurityState,omitempty"`
 }
 
 type vaultRequest struct {
@@ -107,11 +108,16 @@ type storageConfigRequest struct {
 	Properties storageConfig `json:"properties"`
 }
 
+// vaultConfig is the older way to a vault's soft delete.
 type vaultConfig struct {
 	EnhancedSecurity string `json:"enhancedSecurityState"`
 	SoftDelete       string `json:"softDeleteFeatureState"`
 	SoftDeleteDays   int    `json:"softDeleteRetentionPeriodInDays"`
 	Editable         bool   `json:"isSoftDeleteFeatureStateEditable"`
+}
+
+type vaultConfigRequest struct {
+	Properties vaultConfig `json:"properties"`
 }
 
 type encryptionConfig struct {
@@ -224,6 +230,10 @@ type itemProperties struct {
 	PolicyID             string         `json:"policyId"` // "" when protection is stopped
 	PolicyName           string         `json:"policyName"`
 	VaultID              string         `json:"vaultId"` // with the host before it, as Azure's
+	DeletedAt            string         `json:"deferredDeleteTimeInUTC,omitempty"`
+	SoftDeleted          bool           `json:"isScheduledForDeferredDelete,omitempty"`
+	EraseIn              string         `json:"deferredDeleteTimeRemaining,omitempty"` // d.hh:mm:ss.fffffff
+	EraseSoon            bool           `json:"isDeferredDeleteScheduleUpcoming,omitempty"`
 	IsArchiveEnabled     bool           `json:"isArchiveEnabled"`
 	SoftDeleteDays       int            `json:"softDeleteRetentionPeriodInDays"` // in the descriptions,
 	SoftDeleteDaysSent   int            `json:"softDeleteRetentionPeriod"`       // and what Azure sends
@@ -245,7 +255,7 @@ type itemExtended struct {
 	PolicyInconsistent  bool   `json:"policyInconsistent"`
 }
 
-// itemRequest is what a client says of an item: protect it by a policy, or stop.
+// itemRequest is what a client says of an item: protect it by a policy, stop, or undelete.
 type itemRequest struct {
 	Properties struct {
 		SourceResourceID armid.ID `json:"sourceResourceId"`
