@@ -1,12 +1,19 @@
 package identity
 
-import "context"
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"kluis/internal/armid"
+)
 
 type contextKey int
 
 const (
 	principalKey contextKey = iota
 	correlationKey
+	trailKey
 )
 
 // With returns a context that carries the caller. Doors call it once a token is verified; the backup
@@ -31,4 +38,54 @@ func WithCorrelation(ctx context.Context, id string) context.Context {
 func Correlation(ctx context.Context) string {
 	id, _ := ctx.Value(correlationKey).(string)
 	return id
+}
+
+// Decision is an answer of Authorize.
+type Decision struct {
+	Action string
+	Scope  armid.ID
+
+	err error // nil: allowed
+}
+
+// Trail is what was decided for one request, for the line that a door writes into its log.
+type Trail struct {
+	mu        sync.Mutex
+	decisions []Decision
+}
+
+// WithTrail returns a context in which Authorize notes what it decides.
+func WithTrail(ctx context.Context) (context.Context, *Trail) {
+	t := &Trail{}
+	return context.WithValue(ctx, trailKey, t), t
+}
+
+// Of is the decision that a request which ended with err is about: the one that refused it, else what was asked
+// first. It is empty where nothing was asked.
+func (t *Trail) Of(err error) Decision {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, d := range t.decisions {
+		if d.err != nil && errors.Is(err, d.err) {
+			return d
+		}
+	}
+	if len(t.decisions) == 0 {
+		return Decision{}
+	}
+	return t.decisions[0]
+}
+
+const maxTrail = 16 // lists ask for each entry
+
+func note(ctx context.Context, action string, scope armid.ID, err error) {
+	t, ok := ctx.Value(trailKey).(*Trail)
+	if !ok {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.decisions) < maxTrail {
+		t.decisions = append(t.decisions, Decision{action, scope, err})
+	}
 }

@@ -4,17 +4,21 @@
 // JWT, one hour, one audience) and shows the token with every call; Verify turns the token back into
 // the principal. What a principal may do is the sum of its assignments: a built-in role at a scope,
 // holding for everything below that scope. Authorize is the one place where that is decided, it is
-// called by services and not by doors, and it denies whatever nothing allows.
+// called by services and not by doors, and it denies whatever nothing allows. It also heeds locks, which forbid
+// everybody to delete or change what is at their scope and below. What roles allow with the content of
+// key vaults (data actions) is asked of AllowsData.
 //
 // Invariants:
 //
 //   - A client secret is stored only as a salted hash; it is returned once, when it is made.
 //   - Signing keys are stored sealed (Options.Seal) and never leave the process.
 //   - A deleted principal's tokens stop working at once: Verify looks the principal up.
-//   - The principal Backup Management Service can neither log in nor be assigned a role. What it may
-//     read is decided by the access policies of key vaults, like for anybody.
+//   - The principal Backup Management Service can't log in, and no role gives it actions. What it may
+//     read is decided by the access policies of key vaults, or the data actions of its roles, like for anybody.
+//   - Who gives a role needs the right to (Microsoft.Authorization/roleAssignments/write) at that scope, and somebody
+//     always has it for the subscription.
 //
-// The functions that make principals and assignments do not authorize: whoever offers them to a
+// The functions that make principals, and those of grants.go, do not authorize: whoever offers them to a
 // caller does so first.
 package identity
 
@@ -78,6 +82,9 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	var err error
 	if s.keys, err = s.openKeys(ctx, o.Seal); err != nil {
 		return nil, fmt.Errorf("open signing keys: %w", err)
+	}
+	if err := s.nameGrants(ctx); err != nil {
+		return nil, fmt.Errorf("name role assignments: %w", err)
 	}
 	return s, nil
 }

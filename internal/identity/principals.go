@@ -54,7 +54,8 @@ func (s *Service) Bootstrap(ctx context.Context, name string) (p Principal, clie
 		if err := insertPrincipal(ctx, tx, r); err != nil {
 			return err
 		}
-		return insertAssignment(ctx, tx, Assignment{r.ObjectID, "Owner", armid.Subscription(s.subscription)})
+		_, err = insertAssignment(ctx, tx, s.grant(r.ObjectID, owner, armid.Subscription(s.subscription)))
+		return err
 	})
 	if err != nil {
 		return Principal{}, secret.Bytes{}, false, fmt.Errorf("create first principal: %w", err)

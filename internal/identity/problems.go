@@ -102,8 +102,8 @@ func principalNotFound(id string) *problem.Error {
 
 func builtInPrincipal(p Principal) *problem.Error {
 	return problem.New(problem.Conflict, "BuiltInPrincipal",
-		"The principal '%s' is part of the product; it can't be changed, deleted or assigned a role.", p.Name).
-		WithTarget(p.ObjectID).WithAdvice("To let backups read keys and secrets, add an access policy for it to the key vault.")
+		"The principal '%s' is part of the product; it can't be changed or deleted.", p.Name).
+		WithTarget(p.ObjectID).WithAdvice("To let backups read keys and secrets, give it access to the key vault (kluis keyvault grant-backup).")
 }
 
 func badPrincipalName() *problem.Error {
@@ -118,14 +118,77 @@ func unknownRole(name string) *problem.Error {
 		names[i] = r.Name
 	}
 	return problem.New(problem.NotFound, "RoleDefinitionDoesNotExist",
-		"The specified role definition '%s' does not exist.", clip(name)).
-		WithTarget("role").WithAdvice("Use one of: %s.", strings.Join(names, ", "))
+		"The specified role definition with ID '%s' does not exist.", clip(name)).
+		WithTarget("roleDefinitionId").WithAdvice("Use one of: %s.", strings.Join(names, ", "))
 }
 
-func assignmentNotFound(a Assignment) *problem.Error {
-	return problem.New(problem.NotFound, "RoleAssignmentNotFound",
-		"The principal '%s' is not assigned the role '%s' at the scope '%s'.", a.PrincipalID, a.Role, a.Scope).
-		WithTarget(a.Scope.String()).WithAdvice("List the assignments; one that comes from a scope above is removed there.")
+func assignmentNotFound(scope armid.ID, name string) *problem.Error {
+	return problem.New(problem.NotFound, "RoleAssignmentNotFound", "The role assignment '%s' is not found at the scope '%s'.", clip(name), scope).
+		WithTarget(scope.String()).WithAdvice("List the assignments; one that comes from a scope above is removed there.")
+}
+
+// noSuchAssignee passes on an error that is not about the principal.
+func noSuchAssignee(id, tenant string, err error) error {
+	if err != nil && problem.KindOf(err) != problem.NotFound {
+		return err
+	}
+	return problem.New(problem.Invalid, "PrincipalNotFound",
+		"Principal %s does not exist in the directory %s. Check that you have the correct principal ID.", clip(id), tenant).
+		WithTarget("principalId").WithAdvice("Give the object id of a principal, which is not its application id.")
+}
+
+func assignmentExists(old Assignment) *problem.Error {
+	return problem.New(problem.Conflict, "RoleAssignmentExists",
+		"The role assignment already exists. The ID of the existing role assignment is %s.", strings.ReplaceAll(old.Name, "-", "")).
+		WithTarget(old.ID().String()).WithAdvice("Nothing is to do: the principal has this role at this scope.")
+}
+
+func assignmentFixed(old Assignment) *problem.Error {
+	return problem.New(problem.Invalid, "RoleAssignmentUpdateNotPermitted",
+		"Tenant ID, application ID, principal ID, role definition ID, and scope are not allowed to be updated.").
+		WithTarget(old.ID().String()).WithAdvice("Use another name for another assignment, or delete this one first.")
+}
+
+func badAssignmentName(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidRoleAssignmentId", "The role assignment ID '%s' is not valid. The role assignment ID must be a GUID.", clip(name)).
+		WithTarget("roleAssignmentName").WithAdvice("Name the assignment with a new GUID.")
+}
+
+func badAssignment(what, why string) *problem.Error {
+	return problem.New(problem.Invalid, "BadRequestFormat", "The role assignment can't be written: %s.", why).
+		WithTarget(what).WithAdvice("Correct %s and send the request again.", what)
+}
+
+func lastAdministrator() *problem.Error {
+	return problem.New(problem.Conflict, "CannotDeleteLastRbacAdminAssignment",
+		"Cannot delete the last RBAC admin assignment: nobody could give roles for the subscription any more.").
+		WithAdvice("Make somebody else Owner or User Access Administrator of the subscription first.")
+}
+
+// scopeLocked names the locks that are in the way.
+func scopeLocked(action string, scope armid.ID, locks []Lock) *problem.Error {
+	verb := "write"
+	if strings.HasSuffix(strings.ToLower(action), "/delete") {
+		verb = "delete"
+	}
+	scopes, names := make([]string, len(locks)), make([]string, len(locks))
+	for i, l := range locks {
+		scopes[i], names[i] = "'"+l.Scope.String()+"'", "'"+l.Name+"'"
+	}
+	return problem.New(problem.Conflict, "ScopeLocked",
+		"The scope '%s' cannot perform %s operation because following scope(s) are locked: %s. Please remove the lock and try again.",
+		scope, verb, strings.Join(scopes, ",")).
+		WithTarget(scope.String()).WithAdvice("If nobody needs them, remove the locks: %s (kluis lock list).", strings.Join(names, ", "))
+}
+
+func lockNotFound(scope armid.ID, name string) *problem.Error {
+	return problem.New(problem.NotFound, "LockNotFound", "The lock '%s' could not be found at the scope '%s'.", clip(name), scope).
+		WithTarget(scope.String()).WithAdvice("List the locks; one that comes from a scope above is named there.")
+}
+
+func badLock(what, why string) *problem.Error {
+	return problem.New(problem.Invalid, "LockDefinitionInvalid", "The lock can't be written; its %s is wrong: %s.", what, why).
+		WithTarget(what).WithAdvice("Correct %s and send the request again.", what)
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

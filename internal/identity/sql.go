@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
@@ -29,6 +30,9 @@ func updateSecret(ctx context.Context, tx *database.Tx, objectID string, salt, h
 }
 
 func deletePrincipal(ctx context.Context, tx *database.Tx, objectID string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM identity_role_assignments WHERE principal = $1`, objectID); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM identity_principals WHERE object_id = $1`, objectID)
 	return err
 }
@@ -69,15 +73,33 @@ func allPrincipals(ctx context.Context, tx *database.Tx) (all []record, err erro
 	return all, rows.Err()
 }
 
-func insertAssignment(ctx context.Context, tx *database.Tx, a Assignment) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO identity_assignments (principal, role, scope, scope_key) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (principal, role, scope_key) DO NOTHING`, a.PrincipalID, a.Role, a.Scope.String(), a.Scope.Key())
+// insertAssignment does nothing if the principal has the role at the scope, and says whether it did something.
+func insertAssignment(ctx context.Context, tx *database.Tx, a Assignment) (bool, error) {
+	return changed(tx.ExecContext(ctx, `INSERT INTO identity_role_assignments
+		(name, principal, principal_type, role, scope, scope_key, description, created_at, created_by, updated_at, updated_by)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (principal, role, scope_key) DO NOTHING`,
+		a.Name, a.PrincipalID, a.PrincipalType, a.Role, a.Scope.String(), a.Scope.Key(), a.Description,
+		database.Micros(a.Created), a.CreatedBy, database.Micros(a.Updated), a.UpdatedBy))
+}
+
+func updateAssignment(ctx context.Context, tx *database.Tx, a Assignment) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_role_assignments SET description = $2, updated_at = $3, updated_by = $4 WHERE name = $1`,
+		a.Name, a.Description, database.Micros(a.Updated), a.UpdatedBy)
+	return err
+}
+
+func nameAssignment(ctx context.Context, tx *database.Tx, a Assignment) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_role_assignments SET name = $1 WHERE principal = $2 AND role = $3 AND scope_key = $4`,
+		a.Name, a.PrincipalID, a.Role, a.Scope.Key())
 	return err
 }
 
 func deleteAssignment(ctx context.Context, tx *database.Tx, a Assignment) (bool, error) {
-	result, err := tx.ExecContext(ctx, `DELETE FROM identity_assignments WHERE principal = $1 AND role = $2 AND scope_key = $3`,
-		a.PrincipalID, a.Role, a.Scope.Key())
+	return changed(tx.ExecContext(ctx, `DELETE FROM identity_role_assignments WHERE principal = $1 AND role = $2 AND scope_key = $3`,
+		a.PrincipalID, a.Role, a.Scope.Key()))
+}
+
+func changed(result sql.Result, err error) (bool, error) {
 	if err != nil {
 		return false, err
 	}
@@ -85,7 +107,8 @@ func deleteAssignment(ctx context.Context, tx *database.Tx, a Assignment) (bool,
 	return n > 0, err
 }
 
-const selectAssignments = `SELECT principal, role, scope FROM identity_assignments `
+const selectAssignments = `SELECT COALESCE(name, ''), principal, principal_type, role, scope, description, created_at, created_by, updated_at, updated_by
+	FROM identity_role_assignments `
 
 func assignmentsOf(ctx context.Context, tx *database.Tx, objectID string) ([]Assignment, error) {
 	return queryAssignments(ctx, tx, selectAssignments+`WHERE principal = $1 ORDER BY scope_key, role`, objectID)
@@ -95,22 +118,84 @@ func allAssignments(ctx context.Context, tx *database.Tx) ([]Assignment, error) 
 	return queryAssignments(ctx, tx, selectAssignments+`ORDER BY scope_key, role, principal`)
 }
 
-func queryAssignments(ctx context.Context, tx *database.Tx, query string, args ...any) (all []Assignment, err error) {
+func assignmentNamed(ctx context.Context, tx *database.Tx, name string) (Assignment, bool, error) {
+	all, err := queryAssignments(ctx, tx, selectAssignments+`WHERE name = $1`, strings.ToLower(name))
+	if err != nil || len(all) == 0 {
+		return Assignment{}, false, err
+	}
+	return all[0], true, nil
+}
+
+func queryAssignments(ctx context.Context, tx *database.Tx, query string, args ...any) ([]Assignment, error) {
+	return rowsOf(ctx, tx, func(row scanner) (a Assignment, err error) {
+		var scope string
+		var created, updated int64
+		if err := row.Scan(&a.Name, &a.PrincipalID, &a.PrincipalType, &a.Role, &scope, &a.Description, &created, &a.CreatedBy, &updated, &a.UpdatedBy); err != nil {
+			return a, err
+		}
+		a.Created, a.Updated = database.Time(created), database.Time(updated)
+		if a.Scope, err = armid.Parse(scope); err != nil {
+			return a, fmt.Errorf("read assignment: %w", err)
+		}
+		return a, nil
+	}, query, args...)
+}
+
+func insertLock(ctx context.Context, tx *database.Tx, l Lock) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO identity_locks (scope_key, name_key, scope, name, level, notes, created_at, created_by, updated_at, updated_by)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, l.Scope.Key(), strings.ToLower(l.Name), l.Scope.String(), l.Name, l.Level, l.Notes,
+		database.Micros(l.Created), l.CreatedBy, database.Micros(l.Updated), l.UpdatedBy)
+	return err
+}
+
+func updateLock(ctx context.Context, tx *database.Tx, l Lock) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_locks SET level = $3, notes = $4, updated_at = $5, updated_by = $6 WHERE scope_key = $1 AND name_key = $2`,
+		l.Scope.Key(), strings.ToLower(l.Name), l.Level, l.Notes, database.Micros(l.Updated), l.UpdatedBy)
+	return err
+}
+
+func deleteLock(ctx context.Context, tx *database.Tx, scope armid.ID, name string) (bool, error) {
+	return changed(tx.ExecContext(ctx, `DELETE FROM identity_locks WHERE scope_key = $1 AND name_key = $2`, scope.Key(), strings.ToLower(name)))
+}
+
+const selectLocks = `SELECT scope, name, level, notes, created_at, created_by, updated_at, updated_by FROM identity_locks `
+
+func allLocks(ctx context.Context, tx *database.Tx) ([]Lock, error) {
+	return rowsOf(ctx, tx, scanLock, selectLocks+`ORDER BY scope_key, name_key`)
+}
+
+func lockNamed(ctx context.Context, tx *database.Tx, scope armid.ID, name string) (Lock, error) {
+	return scanLock(tx.QueryRowContext(ctx, selectLocks+`WHERE scope_key = $1 AND name_key = $2`, scope.Key(), strings.ToLower(name)))
+}
+
+func scanLock(row scanner) (l Lock, err error) {
+	var scope string
+	var created, updated int64
+	if err := row.Scan(&scope, &l.Name, &l.Level, &l.Notes, &created, &l.CreatedBy, &updated, &l.UpdatedBy); err != nil {
+		return l, err
+	}
+	l.Created, l.Updated = database.Time(created), database.Time(updated)
+	if l.Scope, err = armid.Parse(scope); err != nil {
+		return l, fmt.Errorf("read lock: %w", err)
+	}
+	return l, nil
+}
+
+type scanner interface{ Scan(...any) error }
+
+// rowsOf reads all rows of a query.
+func rowsOf[T any](ctx context.Context, tx *database.Tx, scan func(scanner) (T, error), query string, args ...any) (all []T, err error) {
 	rows, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var a Assignment
-		var scope string
-		if err := rows.Scan(&a.PrincipalID, &a.Role, &scope); err != nil {
+		v, err := scan(rows)
+		if err != nil {
 			return nil, err
 		}
-		if a.Scope, err = armid.Parse(scope); err != nil {
-			return nil, fmt.Errorf("read assignment: %w", err)
-		}
-		all = append(all, a)
+		all = append(all, v)
 	}
 	return all, rows.Err()
 }
