@@ -72,8 +72,8 @@ crash: ## kill the real binary at random in backup, deletion and collection, KIL
 	KLUIS_KILLS=$(or $(KILLS),500) $(GO) test -run TestStoreKilledAtRandom -timeout 2h -v ./cmd/kluis
 
 .PHONY: bench
-bench: build ## measure the store beside cp, restic and borg; writes docs/performance.md (twenty minutes, 30 GiB)
-	@scripts/install $(DISKS) $(PEERS)
+bench: build ## measure the store beside cp, restic and borg, and the server; writes docs/performance.md (half an hour, 30 GiB)
+	@scripts/install $(DISKS) $(SERVERS) $(PEERS)
 	$(GO) run ./bench -kluis $(BIN)/kluis -write docs/performance.md
 
 .PHONY: clean

@@ -21,6 +21,10 @@ type bench struct {
 
 	notes  []string
 	proofs []proof
+
+	asked  []*asked
+	served []string // what is said of the server's start and memory
+	rsa    float64  // private operations of RSA 3072 a second, by openssl on all processors
 }
 
 // row is a line of the table: a figure beside what it should be at least or at most.

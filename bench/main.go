@@ -38,7 +38,7 @@ func main() {
 	flag.StringVar(&o.kluis, "kluis", "bin/kluis", "the binary to measure")
 	flag.StringVar(&o.dir, "dir", "", "folder to work in; needs six times the size of the image (default: a temporary one)")
 	flag.StringVar(&o.write, "write", "", "file to write the table to, beside standard output")
-	flag.StringVar(&o.only, "only", "", "measure one part: store, huge, mixed, proof")
+	flag.StringVar(&o.only, "only", "", "measure one part: store, huge, mixed, proof, server")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each step is measured")
 	flag.Float64Var(&gib, "gib", 4, "size of the images in GiB")
 	flag.Parse()
@@ -64,7 +64,7 @@ func run(ctx context.Context, o options) (err error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context) error
-	}{{"store", b.ciphertext}, {"huge", b.huge}, {"mixed", b.mixed}, {"proof", b.prove}} {
+	}{{"store", b.ciphertext}, {"huge", b.huge}, {"mixed", b.mixed}, {"proof", b.prove}, {"server", b.service}} {
 		if o.only != "" && o.only != part.name {
 			continue
 		}

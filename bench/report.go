@@ -60,7 +60,34 @@ func (b *bench) report() string {
 			p("| %s | %s | %s |", one.volume, one.time, one.read)
 		}
 	}
+	b.reportServer(p)
 	return w.String()
+}
+
+// reportServer is the part of the report that is about the server.
+func (b *bench) reportServer(p func(string, ...any)) {
+	if len(b.asked) == 0 {
+		return
+	}
+	p("")
+	p("## The server")
+	p("")
+	p("Calls over HTTPS by %d callers at once on the same machine, with %d VMs, %d recovery points and %d secrets:", callers, manyVMs, manyVMs*manyPoints, manySecrets)
+	p("")
+	p("| call | SQLite | PostgreSQL | SQLite over PostgreSQL |")
+	p("|---|---|---|---|")
+	for _, a := range b.asked {
+		p("| %s | %s | %s | %.2f |", a.what, a.sqlite, a.postgres, a.sqlite.perSecond/a.postgres.perSecond)
+	}
+	if unwrapped := b.calls(unwrapping); b.rsa > 0 && unwrapped.sqlite.perSecond > 0 {
+		p("")
+		p("`openssl speed` does %.0f private operations of RSA 3072 a second on all processors, so an unwrap over HTTPS, its caller included, reaches %.2f of what the arithmetic allows.",
+			b.rsa, unwrapped.sqlite.perSecond/b.rsa)
+	}
+	for _, note := range b.served {
+		p("")
+		p("%s", note)
+	}
 }
 
 // amount is a number of bytes for people.
