@@ -29,6 +29,7 @@ type Point struct {
 	VMSize            string        `json:"vmSize,omitempty"`
 	OSType            string        `json:"osType,omitempty"`
 	Disks             []PointDisk   `json:"disks"`
+	Excluded          []PointDisk   `json:"excluded,omitempty"` // disks that the VM had and that were left out
 	Keys              []KeyPair     `json:"keys,omitempty"`
 	Verdict           proof.Verdict `json:"verdict"`
 }

@@ -31,6 +31,9 @@ type PolicyProperties struct {
 	ProtectedItemsCount  int             `json:"protectedItemsCount"`
 }
 
+// enhanced reports whether it is a policy of Azure's second kind.
+func (p PolicyProperties) enhanced() bool { return p.PolicyType == "V2" }
+
 // Schedule is Azure's SimpleSchedulePolicy: daily, or weekly on some days, at one time of the day.
 type Schedule struct {
 	Type            string      `json:"schedulePolicyType"`

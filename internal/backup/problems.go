@@ -261,6 +261,18 @@ func itemNotSoftDeleted(item Item) *problem.Error {
 		WithTarget(item.ID.String()).WithAdvice("To go on with its backups, give it a policy (kluis item resume %s).", item.VM.Name())
 }
 
+func diskExclusionOfEncrypted(vm armid.ID) *problem.Error {
+	return problem.New(problem.Unsupported, "UserErrorEncryptedVmNotSupportedWithDiskEx",
+		"Disks of the encrypted virtual machine %s cannot be left out of its backup under a standard policy.", vm.Name()).
+		WithTarget(vm.String()).
+		WithAdvice("Back up all disks (az backup protection update-for-vm --disk-list-setting resetexclusionsettings), or choose an enhanced policy, such as EnhancedPolicy.")
+}
+
+func vmHasNoLun(vm armid.ID, lun int, luns []int) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInvalidDiskLunList", "The virtual machine %s has no data disk with LUN %d.", vm.Name(), lun).
+		WithTarget(vm.String()).WithAdvice("The LUNs of its data disks are %v; the OS disk is always backed up.", luns)
+}
+
 // storeUnreadable tells why the recovery store of an item can't be used; another error stays as it is.
 func storeUnreadable(item Item, err error) error {
 	if owned, ok := errors.AsType[*recovery.OwnedError](err); ok {

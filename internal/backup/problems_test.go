@@ -47,7 +47,8 @@ func TestProblems(t *testing.T) {
 		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: encrypted, Found: "LUKS2"}), encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: plain, Found: "ext4"}),
 		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: converting, Found: "the guest is re-encrypting the volume"}),
 		itemBeingDeleted(item), itemSoftDeleted(deleted), itemNotSoftDeleted(item), dataDeleted(deleted), vaultNotEmpty(vault, []Item{deleted}),
-		invalidSoftDelete(SoftDelete{"Sometimes", 3}), softDeleteAlwaysOn(vault), invalidEnhancedSecurity("On"), pointGone(Point{VM: vm, Time: at("2026-11-01 22:00")}), storeDamaged(item, errors.New("points/0a1b: bytes are damaged")), dataDeleted(item),
+		invalidSoftDelete(SoftDelete{"Sometimes", 3}), softDeleteAlwaysOn(vault), invalidEnhancedSecurity("On"), diskExclusionOfEncrypted(vm),
+		vmHasNoLun(vm, 7, []int{0, 1}), pointGone(Point{VM: vm, Time: at("2026-11-01 22:00")}), storeDamaged(item, errors.New("points/0a1b: bytes are damaged")), dataDeleted(item),
 		keySizeInvalid(vm), vmHasNoDisk(vm, "data", []string{"os"}), keyDoesNotOpen(vm, proof.DiskVerdict{Name: "os", Kind: proof.WrongKey, Reason: "the key in the recovery point opens none of the key slots"}),
 		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),
 	}

@@ -27,22 +27,23 @@ const (
 
 // Item is a protected item: a VM in a vault, under a policy. It is stored as this document.
 type Item struct {
-	ID         armid.ID     `json:"id"`
-	VM         armid.ID     `json:"vm"`
-	VMLocation string       `json:"vmLocation"`
-	Policy     armid.ID     `json:"policy"` // zero when protection is stopped
-	State      ItemState    `json:"state"`
-	Created    time.Time    `json:"created"`
-	LastBackup time.Time    `json:"lastBackup,omitzero"` // when the last backup ended, well or not
-	LastStatus string       `json:"lastStatus,omitempty"`
-	LastPoint  string       `json:"lastPoint,omitempty"` // id of the newest recovery point
-	LastTime   time.Time    `json:"lastTime,omitzero"`   // when it was taken
-	Problem    *job.Problem `json:"problem,omitempty"`   // why the last backup failed or warned
-	Drift      []Drift      `json:"drift,omitempty"`     // found in the newest recovery point
-	Collected  time.Time    `json:"collected,omitzero"`  // when space was last given back
-	Left       time.Time    `json:"left,omitzero"`       // when something was last left to be given back
-	Deferred   Deferral     `json:"deferred,omitzero"`   // set while its backup data is deleted and can still be undeleted
-	Deleting   bool         `json:"deleting,omitempty"`  // its backup data is being erased, which can't be undone
+	ID         armid.ID      `json:"id"`
+	VM         armid.ID      `json:"vm"`
+	VMLocation string        `json:"vmLocation"`
+	Policy     armid.ID      `json:"policy"` // zero when protection is stopped
+	Disks      DiskSelection `json:"disks,omitzero"`
+	State      ItemState     `json:"state"`
+	Created    time.Time     `json:"created"`
+	LastBackup time.Time     `json:"lastBackup,omitzero"` // when the last backup ended, well or not
+	LastStatus string        `json:"lastStatus,omitempty"`
+	LastPoint  string        `json:"lastPoint,omitempty"` // id of the newest recovery point
+	LastTime   time.Time     `json:"lastTime,omitzero"`   // when it was taken
+	Problem    *job.Problem  `json:"problem,omitempty"`   // why the last backup failed or warned
+	Drift      []Drift       `json:"drift,omitempty"`     // found in the newest recovery point
+	Collected  time.Time     `json:"collected,omitzero"`  // when space was last given back
+	Left       time.Time     `json:"left,omitzero"`       // when something was last left to be given back
+	Deferred   Deferral      `json:"deferred,omitzero"`   // set while its backup data is deleted and can still be undeleted
+	Deleting   bool          `json:"deleting,omitempty"`  // its backup data is being erased, which can't be undone
 
 	store   string    // name of its recovery store
 	next    time.Time // next scheduled backup
@@ -88,6 +89,11 @@ const itemActions = vaultType + "/backupFabrics/protectionContainers/protectedIt
 // that would make a backup of the VM fail is checked before, so that what is enabled also works. The job
 // is the one people look for among the jobs; it is over at once.
 func (s *Service) Protect(ctx context.Context, id, vm, policy armid.ID) (Item, job.Job, error) {
+	return s.ProtectDisks(ctx, id, vm, policy, nil)
+}
+
+// ProtectDisks is Protect of a selection of the VM's disks; nil leaves the item's selection as it is.
+func (s *Service) ProtectDisks(ctx context.Context, id, vm, policy armid.ID, disks *DiskSelection) (Item, job.Job, error) {
 	if err := s.o.Authorizer.Authorize(ctx, itemActions+"/write", vaultOf(id)); err != nil {
 		return Item{}, job.Job{}, err
 	}
@@ -95,12 +101,17 @@ func (s *Service) Protect(ctx context.Context, id, vm, policy armid.ID) (Item, j
 	if err != nil {
 		return Item{}, job.Job{}, err
 	}
-	machine, err := s.checkProtectable(ctx, vaultOf(id), vm)
+	machine, encryption, err := s.checkProtectable(ctx, vaultOf(id), vm)
 	if err != nil {
 		return Item{}, job.Job{}, err
 	}
 	if !ItemID(vaultOf(id), vm).Equal(id) {
 		return Item{}, job.Job{}, itemNotOfVM(id, vm)
+	}
+	if disks != nil {
+		if err := disks.check(machine); err != nil {
+			return Item{}, job.Job{}, err
+		}
 	}
 	made, err := s.makeStore(ctx, id)
 	if err != nil {
@@ -130,6 +141,12 @@ func (s *Service) Protect(ctx context.Context, id, vm, policy armid.ID) (Item, j
 			item.State = Protected
 		case item.State == ProtectionStopped:
 			item.State = IRPending
+		}
+		if disks != nil {
+			item.Disks = *disks
+		}
+		if err := item.Disks.allowed(machine.ID, encryption, p); err != nil {
+			return err
 		}
 		item.Policy, item.next = p.ID, p.Body.Schedule.Next(s.o.Now())
 		if err := putItem(ctx, tx, item); err != nil {
@@ -168,39 +185,39 @@ func (s *Service) Check(ctx context.Context, vault, vm armid.ID) error {
 	if err := s.o.Authorizer.Authorize(ctx, itemActions+"/read", vault); err != nil {
 		return err
 	}
-	_, err := s.checkProtectable(ctx, vault, vm)
+	_, _, err := s.checkProtectable(ctx, vault, vm)
 	return err
 }
 
-func (s *Service) checkProtectable(ctx context.Context, vault, vm armid.ID) (compute.VM, error) {
+func (s *Service) checkProtectable(ctx context.Context, vault, vm armid.ID) (compute.VM, []compute.DiskEncryption, error) {
 	if vm.Is(classicVMType) {
-		return compute.VM{}, classicNotSupported(vm)
+		return compute.VM{}, nil, classicNotSupported(vm)
 	}
 	if !vm.Is(vmType) {
-		return compute.VM{}, notAVirtualMachine(vm)
+		return compute.VM{}, nil, notAVirtualMachine(vm)
 	}
 	v, err := s.lookupVault(ctx, vault)
 	if err != nil {
-		return compute.VM{}, err
+		return compute.VM{}, nil, err
 	}
 	if !strings.EqualFold(vm.Subscription, v.ID.Subscription) {
-		return compute.VM{}, otherSubscription(vm, v)
+		return compute.VM{}, nil, otherSubscription(vm, v)
 	}
 	machine, err := s.o.Machines.VM(ctx, vm)
 	if isNotFound(err) {
-		return compute.VM{}, vmNotFound(vm)
+		return compute.VM{}, nil, vmNotFound(vm)
 	}
 	if err != nil {
-		return compute.VM{}, err
+		return compute.VM{}, nil, err
 	}
 	if !strings.EqualFold(machine.Location, v.Location) {
-		return compute.VM{}, otherLocation(machine, v)
+		return compute.VM{}, nil, otherLocation(machine, v)
 	}
 	if err := s.checkUnprotected(ctx, v, vm); err != nil {
-		return compute.VM{}, err
+		return compute.VM{}, nil, err
 	}
-	_, err = s.checkKeys(ctx, machine.ID)
-	return machine, err
+	encryption, err := s.checkKeys(ctx, machine.ID)
+	return machine, encryption, err
 }
 
 // checkUnprotected refuses a VM that another vault protects: two schedules of snapshots would disturb

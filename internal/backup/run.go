@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -110,6 +112,7 @@ type backupRun struct {
 
 	vm         compute.VM
 	disks      []compute.Disk
+	excluded   []PointDisk
 	encryption []compute.DiskEncryption
 	snapshot   fabric.Snapshot
 	writer     *recovery.Writer
@@ -186,15 +189,37 @@ func (b *backupRun) checkSource(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, id := range b.vm.DiskIDs() {
+	included, excluded := b.item.Disks.split(b.vm)
+	b.excluded = excluded
+	for _, id := range included {
 		disk, err := b.s.o.Machines.LookupDisk(ctx, id)
 		if err != nil {
 			return err
 		}
 		b.disks = append(b.disks, disk)
 	}
-	b.encryption, err = b.s.checkKeys(b.s.o.AsService(ctx), b.vm.ID)
-	return err
+	if b.encryption, err = b.s.checkKeys(b.s.o.AsService(ctx), b.vm.ID); err != nil {
+		return err
+	}
+	if err := b.checkSelection(ctx); err != nil {
+		return err
+	}
+	b.encryption = slices.DeleteFunc(b.encryption, func(e compute.DiskEncryption) bool { return !b.item.Disks.Has(e.Lun) })
+	return nil
+}
+
+// checkSelection looks again whether disks may be left out: the VM may have been encrypted since it was protected.
+func (b *backupRun) checkSelection(ctx context.Context) error {
+	if len(b.excluded) == 0 {
+		return nil
+	}
+	return b.s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		p, err := selectPolicy(ctx, tx, b.item.Policy)
+		if err != nil {
+			return err
+		}
+		return b.item.Disks.allowed(b.vm.ID, b.encryption, p)
+	})
 }
 
 func (b *backupRun) takeSnapshot(ctx context.Context) error {
@@ -214,9 +239,22 @@ func (b *backupRun) takeSnapshot(ctx context.Context) error {
 	level := snapshot.Consistency()
 	b.point = Point{ID: b.args.Point, Item: b.item.ID, VM: b.vm.ID, Time: b.s.o.Now(), Expiry: b.args.Expiry, Job: b.r.ID(),
 		Consistency: level.Level, ConsistencyReason: level.Reason,
-		VMSize: b.vm.Properties.HardwareProfile.VMSize, OSType: b.vm.OSType()}
+		VMSize: b.vm.Properties.HardwareProfile.VMSize, OSType: b.vm.OSType(), Excluded: b.excluded}
+	if len(b.excluded) > 0 {
+		b.r.Detail("Backed-up disk(s)", namesOf(b.disks, func(d compute.Disk) string { return d.ID.Name() }))
+		b.r.Detail("Excluded disk(s)", namesOf(b.excluded, func(d PointDisk) string { return d.Name }))
+	}
 	b.r.Note("%s: %s", level.Level, level.Reason)
 	return nil
+}
+
+// namesOf joins names as Azure does in a job's property bag.
+func namesOf[T any](all []T, name func(T) string) string {
+	names := make([]string, len(all))
+	for i, v := range all {
+		names[i] = name(v)
+	}
+	return strings.Join(names, "; ")
 }
 
 // closeSnapshot ends the snapshot on the host also when the job was cancelled.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -80,7 +81,6 @@ func TestRefusals(t *testing.T) {
 	withPolicy := func(text string) string {
 		return `{"properties":` + strings.TrimSuffix(string(policy), "}") + "," + text + "}}"
 	}
-	const sameVM = `"sourceResourceId":"` + vm + `","policyId":"` + vault + `/backupPolicies/DefaultPolicy"`
 	restore := item + "/recoveryPoints/" + point + "/restore"
 	const notHere = "OperationNotSupported"
 	for _, c := range []struct{ method, path, body, code, target string }{
@@ -100,7 +100,6 @@ func TestRefusals(t *testing.T) {
 		{"PUT", item, `{"properties":{}}`, "BMSUserErrorInvalidRequest", "properties"},
 		{"PUT", item, `{"properties":{"policyId":"` + vault + `/backupPolicies/DefaultPolicy"}}`, "BMSUserErrorInvalidRequest", "properties.sourceResourceId"},
 		{"PUT", item, `{"properties":{"policyId":"DefaultPolicy"}}`, "InvalidParameter", "properties.policyId"},
-		{"PUT", item, `{"properties":{` + sameVM + `,"extendedProperties":{"diskExclusionProperties":{"diskLunList":[],"isInclusionList":true}}}}`, "UserErrorEncryptedVmNotSupportedWithDiskEx", "properties.extendedProperties.diskExclusionProperties"},
 		{"POST", restore, `{"properties":{"recoveryType":"RestoreDisks","recoveryPointId":"` + point2 + `"}}`, "BMSUserErrorInvalidRestoreRequest", "properties.recoveryPointId"},
 		{"POST", restore, `{"properties":{"recoveryType":"RestoreDisks","diskEncryptionSetId":"x"}}`, notHere, "properties.diskEncryptionSetId"},
 		{"POST", restore, `{"properties":{"recoveryType":"RestoreDisks","encryptionDetails":{"encryptionEnabled":true,"kekUrl":"https://other/keys/k/1"}}}`, notHere, "properties.encryptionDetails"},
@@ -240,6 +239,27 @@ func TestDeletionIsOverWhenTheDataIsGone(t *testing.T) {
 	f.jobs = []backup.Job{jobOf("DeleteBackupData", job.Ended)}
 	if a = ask(t, f, "GET", location, ""); a.Status != 204 {
 		t.Errorf("when it is over: %d", a.Status)
+	}
+}
+
+// A request that says nothing of disks leaves their selection as it is; one that says no exclusion takes it back.
+func TestDiskSelection(t *testing.T) {
+	for extended, want := range map[string]*backup.DiskSelection{
+		"": nil, `,"extendedProperties":null`: nil, `,"extendedProperties":{}`: {},
+		`,"extendedProperties":{"diskExclusionProperties":{"diskLunList":[0,2]}}`:                     {Luns: []int{0, 2}},
+		`,"extendedProperties":{"diskExclusionProperties":{"diskLunList":[],"isInclusionList":true}}`: {Luns: []int{}, Inclusion: true},
+	} {
+		f := world()
+		a := ask(t, f, "PUT", item+version, `{"properties":{"sourceResourceId":"`+vm+`","policyId":"`+vault+`/backupPolicies/DefaultPolicy"`+extended+`}}`)
+		if a.Status != 202 || len(f.selected) != 1 || !reflect.DeepEqual(f.selected[0], want) {
+			t.Errorf("%s: %d, selected %+v", extended, a.Status, f.selected)
+		}
+	}
+	f := world()
+	f.items[0].Disks = backup.DiskSelection{Inclusion: true}
+	a := ask(t, f, "GET", item+version, "")
+	if x := at(t, a.Body, "properties.extendedProperties.diskExclusionProperties"); !reflect.DeepEqual(x, map[string]any{"diskLunList": []any{}, "isInclusionList": true}) {
+		t.Errorf("the item says %v", x)
 	}
 }
 

@@ -61,6 +61,7 @@ type fake struct {
 	asked     []backup.MountRequest
 	revoked   []string
 	protected []string // "item vm policy" of each Protect
+	selected  []*backup.DiskSelection
 	restores  []backup.RestoreRequest
 	backups   []time.Time
 	cancelled []string
@@ -138,8 +139,9 @@ func (f *fake) DeletePolicy(_ context.Context, id armid.ID) (bool, error) {
 	return remove(&f.policies, func(p backup.Policy) bool { return p.ID.Equal(id) }), nil
 }
 
-func (f *fake) Protect(ctx context.Context, id, vm, policy armid.ID) (backup.Item, backup.Job, error) {
+func (f *fake) ProtectDisks(ctx context.Context, id, vm, policy armid.ID, disks *backup.DiskSelection) (backup.Item, backup.Job, error) {
 	f.protected = append(f.protected, id.String()+" "+vm.String()+" "+policy.String())
+	f.selected = append(f.selected, disks)
 	i, err := f.Item(ctx, id)
 	return i, f.job("ConfigureBackup"), err
 }

@@ -37,6 +37,9 @@ func (d *door) encodeItem(r *arm.Request, i backup.Item) resource[itemProperties
 		p.ProtectionStatus, p.HealthStatus = "Unhealthy", "ActionRequired"
 		p.HealthDetails = []healthDetail{{errorNumber, i.Problem.Code, i.Problem.Message, recommendations(i.Problem.Advice)}}
 	}
+	if !i.Disks.IsZero() { // the list is there also where it is empty
+		p.Extended = &itemDisks{&diskExclusion{append([]int{}, i.Disks.Luns...), i.Disks.Inclusion}}
+	}
 	if i.SoftDeleted() {
 		d.encodeDeferral(&p, i.Deferred)
 	}
@@ -132,9 +135,6 @@ func (d *door) listItems(ctx context.Context, r *arm.Request) (*arm.Reply, error
 // check refuses what would be done otherwise than the request says.
 func (b itemRequest) check() error {
 	p := b.Properties
-	if x := p.Extended.Exclusion; x != nil && (x.Inclusion || len(x.Luns) > 0) {
-		return diskExclusion()
-	}
 	for _, state := range []backup.ItemState{"ProtectionPaused", "BackupsSuspended"} {
 		if strings.EqualFold(p.ProtectionState, string(state)) {
 			return notSupportedHere("properties.protectionState", "The protection state "+string(state), "Use ProtectionStopped; recovery points are then kept for ever.")
@@ -155,7 +155,7 @@ func (d *door) putItem(ctx context.Context, r *arm.Request) (*arm.Reply, error) 
 	}
 	p := body.Properties
 	if p.PolicyID != "" {
-		return d.protect(ctx, r, p.SourceResourceID, p.PolicyID)
+		return d.protect(ctx, r, p.SourceResourceID, p.PolicyID, p.Extended.selection())
 	}
 	change := d.s.Stop
 	if p.IsRehydrate {
@@ -170,7 +170,18 @@ func (d *door) putItem(ctx context.Context, r *arm.Request) (*arm.Reply, error) 
 	return started(r, r.ID, j), nil
 }
 
-func (d *door) protect(ctx context.Context, r *arm.Request, vm armid.ID, policyID string) (*arm.Reply, error) {
+// selection is what a request says of disks; nil when it says nothing.
+func (x *itemDisks) selection() *backup.DiskSelection {
+	switch {
+	case x == nil:
+		return nil
+	case x.Exclusion == nil:
+		return &backup.DiskSelection{}
+	}
+	return &backup.DiskSelection{Luns: x.Exclusion.Luns, Inclusion: x.Exclusion.Inclusion}
+}
+
+func (d *door) protect(ctx context.Context, r *arm.Request, vm armid.ID, policyID string, disks *backup.DiskSelection) (*arm.Reply, error) {
 	policy, err := armid.Parse(policyID)
 	if err != nil {
 		return nil, notAnID("properties.policyId", err)
@@ -178,7 +189,7 @@ func (d *door) protect(ctx context.Context, r *arm.Request, vm armid.ID, policyI
 	if vm.IsZero() {
 		return nil, missing("properties.sourceResourceId", "the id of the virtual machine")
 	}
-	i, j, err := d.s.Protect(ctx, r.ID, vm, policy)
+	i, j, err := d.s.ProtectDisks(ctx, r.ID, vm, policy, disks)
 	if err != nil {
 		return nil, err
 	}

@@ -8,9 +8,12 @@ import (
 )
 
 func encodePoint(p backup.Point) resource[pointProperties] {
-	config := diskConfiguration{Included: len(p.Disks), Attached: len(p.Disks), IncludedList: []attachedLun{}, ExcludedList: []attachedLun{}}
+	config := diskConfiguration{Included: len(p.Disks), Attached: len(p.Disks) + len(p.Excluded), IncludedList: []attachedLun{}, ExcludedList: []attachedLun{}}
 	for _, d := range p.Disks {
 		config.IncludedList = append(config.IncludedList, attachedLun{d.Lun, d.Name})
+	}
+	for _, d := range p.Excluded {
+		config.ExcludedList = append(config.ExcludedList, attachedLun{d.Lun, d.Name})
 	}
 	body := pointProperties{
 		ObjectType: "IaasVMRecoveryPoint", Type: p.Consistency, Time: azureTime(p.Time), StorageType: "NormalStorage", Encrypted: p.Encrypted(),

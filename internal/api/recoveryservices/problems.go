@@ -15,14 +15,6 @@ func notSupportedHere(property, what, advice string) *problem.Error {
 		WithTarget(property).WithAdvice("%s", advice)
 }
 
-// diskExclusion has a code of Azure's own.
-func diskExclusion() *problem.Error {
-	return problem.New(problem.Unsupported, "UserErrorEncryptedVmNotSupportedWithDiskEx",
-		"Disks of a virtual machine cannot be left out of its backup here.").
-		WithTarget("properties.extendedProperties.diskExclusionProperties").
-		WithAdvice("Leave diskExclusionProperties out; all disks are backed up. A restore can leave data disks out (restoreDiskLunList).")
-}
-
 func crossRegion(property string) *problem.Error {
 	return notSupportedHere(property, "Restore in another region", "Leave the property out, or set it to false or Disabled.")
 }

@@ -53,10 +53,13 @@ var replayed = map[string]struct {
 	"restore-post-RestoreDisks":        {},
 	"recoverypoints-list":              {},
 	"recoverypoint-get":                {prepare: renamePoint},
-	"recoverypoint-get-diskexclusion": {prepare: renamePoint, not: map[string]string{
-		"properties.recoveryPointDiskConfiguration.excludedDiskList[]": "no disk is left out of a backup here"}},
-	"backupoperations-succeeded-job": {prepare: as("ConfigureBackup", job.Ended)},
-	"backupoperations-inprogress":    {prepare: as("ConfigureBackup", job.Ended)},
+	"recoverypoint-get-diskexclusion": {prepare: func(f *fake, last string) {
+		renamePoint(f, last)
+		f.points[0].Excluded = []backup.PointDisk{{Name: "scratch", Lun: 1}}
+	}},
+	"protecteditem-put-diskexclusion-202": {},
+	"backupoperations-succeeded-job":      {prepare: as("ConfigureBackup", job.Ended)},
+	"backupoperations-inprogress":         {prepare: as("ConfigureBackup", job.Ended)},
 	"job-cancel-202": {prepare: func(f *fake, _ string) {
 		f.jobs = []backup.Job{renamed(jobOf("Restore", job.Running), "0004a6aa-f171-48b5-a361-0f518ac74e8e")}
 	}},
@@ -82,7 +85,6 @@ var notReplayed = map[string]string{
 	"vault-patch-202":                                           "gives a vault an identity, which is refused",
 	"vault-operationstatus-inprogress":                          "a vault is there when its PUT is answered",
 	"refresh-result-202":                                        "a refresh is over when it is asked for",
-	"protecteditem-put-diskexclusion-202":                       "leaves disks out of a backup, which is refused",
 	"storageconfig-put":                                         "asks for restore in another region, which is refused",
 	"restore-post-AlternateLocation":                            "creates a VM, which the service refuses for encrypted ones",
 	"restore-post-OriginalLocation":                             "replaces disks, which the service refuses for encrypted ones",

@@ -37,7 +37,7 @@ type Service interface {
 	Policy(ctx context.Context, id armid.ID) (backup.Policy, error)
 	Policies(ctx context.Context, vault armid.ID) ([]backup.Policy, error)
 	DeletePolicy(ctx context.Context, id armid.ID) (existed bool, err error)
-	Protect(ctx context.Context, id, vm, policy armid.ID) (backup.Item, backup.Job, error)
+	ProtectDisks(ctx context.Context, id, vm, policy armid.ID, disks *backup.DiskSelection) (backup.Item, backup.Job, error)
 	Stop(ctx context.Context, id armid.ID) (backup.Job, error)
 	Delete(ctx context.Context, id armid.ID) (backup.Job, error)
 	Undelete(ctx context.Context, id armid.ID) (backup.Job, error)

@@ -238,6 +238,7 @@ type itemProperties struct {
 	SoftDeleteDays       int            `json:"softDeleteRetentionPeriodInDays"` // in the descriptions,
 	SoftDeleteDaysSent   int            `json:"softDeleteRetentionPeriod"`       // and what Azure sends
 	ExtendedInfo         *itemExtended  `json:"extendedInfo,omitempty"`
+	Extended             *itemDisks     `json:"extendedProperties,omitempty"`
 
 	Drift []backup.Drift `json:"kluisDrift,omitempty"` // disks whose bytes and settings disagree
 }
@@ -255,19 +256,24 @@ type itemExtended struct {
 	PolicyInconsistent  bool   `json:"policyInconsistent"`
 }
 
+// itemDisks is which disks of a VM are backed up; all of them where it says nothing.
+type itemDisks struct {
+	Exclusion *diskExclusion `json:"diskExclusionProperties,omitempty"`
+}
+
+type diskExclusion struct {
+	Luns      []int `json:"diskLunList"`
+	Inclusion bool  `json:"isInclusionList"`
+}
+
 // itemRequest is what a client says of an item: protect it by a policy, stop, or undelete.
 type itemRequest struct {
 	Properties struct {
-		SourceResourceID armid.ID `json:"sourceResourceId"`
-		PolicyID         string   `json:"policyId"`
-		ProtectionState  string   `json:"protectionState"`
-		IsRehydrate      bool     `json:"isRehydrate"`
-		Extended         struct {
-			Exclusion *struct {
-				Luns      []int `json:"diskLunList"`
-				Inclusion bool  `json:"isInclusionList"`
-			} `json:"diskExclusionProperties"`
-		} `json:"extendedProperties"`
+		SourceResourceID armid.ID   `json:"sourceResourceId"`
+		PolicyID         string     `json:"policyId"`
+		ProtectionState  string     `json:"protectionState"`
+		IsRehydrate      bool       `json:"isRehydrate"`
+		Extended         *itemDisks `json:"extendedProperties"` // nil leaves the selection of disks as it is
 	} `json:"properties"`
 }
 
