@@ -291,7 +291,7 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 		served = p.exports
 	}
 	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: p.store, Node: c.Node, Cache: filepath.Join(c.Data, "cache"), Wrapper: p.root, Authorizer: p.identity,
-		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources, Exports: served,
+		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources, Principals: vaultPrincipals{p.identity}, Exports: served,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {
 		return err
@@ -299,6 +299,21 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 	p.resources.Occupy(p.keyvault, p.compute, p.storage, p.backup)
 	p.deployments = p.newDeployments()
 	return nil
+}
+
+// vaultPrincipals are the identities of Recovery Services vaults: principals whose secret nobody gets.
+type vaultPrincipals struct{ *identity.Service }
+
+// MakePrincipal implements backup.Principals.
+func (v vaultPrincipals) MakePrincipal(ctx context.Context, name string) (objectID, tenantID string, err error) {
+	p, unused, err := v.CreatePrincipal(ctx, name)
+	unused.Wipe()
+	return p.ObjectID, p.TenantID, err
+}
+
+// DropPrincipal implements backup.Principals.
+func (v vaultPrincipals) DropPrincipal(ctx context.Context, objectID string) error {
+	return v.DeletePrincipal(ctx, objectID)
 }
 
 // service is the principal Backup Management Service in this tenant.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -152,6 +153,7 @@ type house struct {
 	stop    func()
 
 	authorizer *forbid // of the backup service
+	principals []string
 }
 
 // lines keeps what was logged.
@@ -207,7 +209,7 @@ func (h *house) open() {
 	h.jobs = job.NewQueue(h.db, h.clock.Now, uuid.NewString)
 	log := slog.New(slog.NewTextHandler(h.log, nil))
 	h.Service = must(backup.Open(h.ctx, backup.Options{DB: h.db, Jobs: h.jobs, Bucket: h.bucket, Node: "here", Wrapper: h.root, Authorizer: h.authorizer,
-		Machines: h.compute, Fabric: images{f}, Keys: h.keys, Artifacts: h.storage, Groups: everybody, Exports: h.shelf,
+		Machines: h.compute, Fabric: images{f}, Keys: h.keys, Artifacts: h.storage, Groups: everybody, Principals: h, Exports: h.shelf,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, clerk) }, ServiceObject: clerk.ObjectID,
 		Correlation: func(context.Context) string { return "" }, Now: h.clock.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: log}))(h.t)
 	o := job.Options{Node: "here", Workers: 2, Lease: time.Minute, Now: h.clock.Now, Log: log}
@@ -254,6 +256,17 @@ func (h *house) putVault() {
 	h.t.Helper()
 	_, _, err := h.PutVault(h.ctx, backup.RecoveryVault{ID: vaultID, Location: location})
 	h.check(err)
+}
+
+// MakePrincipal and DropPrincipal are a tenant that only counts.
+func (h *house) MakePrincipal(_ context.Context, name string) (objectID, tenantID string, err error) {
+	h.principals = append(h.principals, name)
+	return name, tenant, nil
+}
+
+func (h *house) DropPrincipal(_ context.Context, objectID string) error {
+	h.principals = slices.DeleteFunc(h.principals, func(p string) bool { return p == objectID })
+	return nil
 }
 
 // noSoftDelete makes deletions of the vault final.

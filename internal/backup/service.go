@@ -129,6 +129,7 @@ type Options struct {
 	Keys       Keys
 	Artifacts  Artifacts
 	Groups     Groups
+	Principals Principals
 	Exports    Exports // nil: no recovery point is served
 	// AsService returns ctx with the principal Backup Management Service, and that principal's object id.
 	AsService     func(ctx context.Context) context.Context

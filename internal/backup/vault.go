@@ -28,6 +28,9 @@ type RecoveryVault struct {
 	Properties map[string]json.RawMessage `json:"properties,omitempty"`
 	Changed    time.Time                  `json:"changed"`
 
+	// Identity is the vault's own service principal; zero when it has none.
+	Identity VaultIdentity `json:"identity,omitzero"`
+
 	store string // the first part of the names of its items' recovery stores
 }
 
@@ -74,12 +77,18 @@ func (s *Service) putVault(ctx context.Context, v RecoveryVault) (_ RecoveryVaul
 		return s.changeVault(ctx, old, v)
 	}
 	v.store = s.o.NewID()
+	if v.Identity, err = s.identityOf(ctx, v, VaultIdentity{}); err != nil {
+		return RecoveryVault{}, false, err
+	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		if err := insertVault(ctx, tx, v); err != nil {
 			return err
 		}
 		return putPolicy(ctx, tx, defaultPolicy(v.ID, v.Changed))
 	})
+	if err != nil {
+		s.dropIdentity(ctx, v.Identity)
+	}
 	if database.IsUnique(err) {
 		return RecoveryVault{}, false, vaultBeingChanged(v.ID)
 	}
@@ -94,7 +103,11 @@ func (s *Service) changeVault(ctx context.Context, old, v RecoveryVault) (Recove
 		return RecoveryVault{}, false, softDeleteAlwaysOn(old)
 	}
 	v.ID, v.Location, v.store = old.ID, old.Location, old.store
-	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+	var err error
+	if v.Identity, err = s.identityOf(ctx, v, old.Identity); err != nil {
+		return RecoveryVault{}, false, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		items, err := selectItems(ctx, tx, old.ID)
 		if err != nil {
 			return err
@@ -104,6 +117,12 @@ func (s *Service) changeVault(ctx context.Context, old, v RecoveryVault) (Recove
 		}
 		return updateVault(ctx, tx, v)
 	})
+	switch {
+	case err != nil && v.Identity != old.Identity:
+		s.dropIdentity(ctx, v.Identity)
+	case err == nil && v.Identity != old.Identity:
+		s.dropIdentity(ctx, old.Identity)
+	}
 	return v, false, err
 }
 
@@ -115,9 +134,10 @@ func (s *Service) Vault(ctx context.Context, id armid.ID) (RecoveryVault, error)
 	return s.lookupVault(ctx, id)
 }
 
-// VaultOf returns the vault of a part of it, such as …/backupconfig/vaultconfig, to whom may read that part.
-func (s *Service) VaultOf(ctx context.Context, part armid.ID) (RecoveryVault, error) {
-	if err := s.o.Authorizer.Authorize(ctx, partAction(part, "read"), vaultOf(part)); err != nil {
+// VaultOf returns the vault of a part of it, such as …/backupconfig/vaultconfig, to whom may do with that part what the
+// verb says: read, write, delete or action.
+func (s *Service) VaultOf(ctx context.Context, part armid.ID, verb string) (RecoveryVault, error) {
+	if err := s.o.Authorizer.Authorize(ctx, partAction(part, verb), vaultOf(part)); err != nil {
 		return RecoveryVault{}, err
 	}
 	return s.lookupVault(ctx, vaultOf(part))
@@ -125,10 +145,7 @@ func (s *Service) VaultOf(ctx context.Context, part armid.ID) (RecoveryVault, er
 
 // ConfigureVault changes a vault by one of its parts, for whom may write that part.
 func (s *Service) ConfigureVault(ctx context.Context, part armid.ID, change func(*RecoveryVault)) (RecoveryVault, error) {
-	if err := s.o.Authorizer.Authorize(ctx, partAction(part, "write"), vaultOf(part)); err != nil {
-		return RecoveryVault{}, err
-	}
-	v, err := s.lookupVault(ctx, vaultOf(part))
+	v, err := s.VaultOf(ctx, part, "write")
 	if err != nil {
 		return RecoveryVault{}, err
 	}
@@ -137,18 +154,18 @@ func (s *Service) ConfigureVault(ctx context.Context, part armid.ID, change func
 	return v, err
 }
 
-// ownActions are the parts of a vault that Azure's roles for backup name; who may read the vault may read the others.
-var ownActions = []string{"backupstorageconfig", "backupconfig", "usages", "backupResourceGuardProxies", "extendedInformation", "registeredIdentities",
-	"operationStatus", "operationResults"}
+// readableParts are the parts of a vault that Azure's roles for backup name, so that who may read the vault may not read all
+// of them, and the other way round. The vault's readers may read what no role names.
+var readableParts = []string{"backupstorageconfig", "backupconfig", "usages", "backupResourceGuardProxies", "extendedInformation",
+	"registeredIdentities", "operationStatus", "operationResults", "backupEngines", "backupProtectionIntents"}
 
 func partAction(part armid.ID, verb string) string {
 	words := strings.Split(part.Type(), "/")
-	for _, own := range ownActions {
-		if len(words) > 2 && strings.EqualFold(words[2], own) {
-			return vaultType + "/" + own + "/" + verb
-		}
+	known := len(words) > 2 && slices.ContainsFunc(readableParts, func(p string) bool { return strings.EqualFold(p, words[2]) })
+	if verb == "read" && !known {
+		return vaultType + "/read"
 	}
-	return vaultType + "/" + verb
+	return part.Type() + "/" + verb
 }
 
 func (s *Service) lookupVault(ctx context.Context, id armid.ID) (v RecoveryVault, err error) {
@@ -214,6 +231,7 @@ func (s *Service) DeleteVault(ctx context.Context, id armid.ID) (existed bool, e
 	if err != nil || !existed {
 		return existed, err
 	}
+	s.dropIdentity(ctx, v.Identity)
 	left, err := s.stores.names(ctx, v.store+"/")
 	for _, name := range left {
 		err = errors.Join(err, s.stores.erase(context.WithoutCancel(ctx), name))

@@ -89,7 +89,18 @@ func TestRefusals(t *testing.T) {
 		{"PUT", vault, p(`"publicNetworkAccess":"Disabled"`), notHere, "properties.publicNetworkAccess"},
 		{"PUT", vault, p(`"encryption":{"keyVaultProperties":{"keyUri":"https://x"}}`), notHere, "properties.encryption"},
 		{"PUT", vault, p(`"redundancySettings":{"crossRegionRestore":"Enabled"}`), notHere, "properties.redundancySettings.crossRegionRestore"},
-		{"PUT", vault, `{"identity":{"type":"SystemAssigned"}}`, notHere, "identity.type"},
+		{"PUT", vault, `{"identity":{"type":"SystemAssigned, UserAssigned"}}`, notHere, "identity.type"},
+		{"POST", vault + "/backupSecurityPIN", "{}", notHere, ""},
+		{"PUT", vault + "/backupEncryptionConfigs/backupResourceEncryptionConfig", `{"properties":{"encryptionAtRestType":"CustomerManaged"}}`, notHere, ""},
+		{"PUT", vault + "/backupResourceGuardProxies/VaultProxy", `{"properties":{"resourceGuardResourceId":"x"}}`, notHere, ""},
+		{"POST", vault + "/backupResourceGuardProxies/VaultProxy/unlockDelete", `{}`, notHere, ""},
+		{"GET", vault + "/backupResourceGuardProxies/VaultProxy", "", "ResourceNotFound", ""},
+		{"GET", vault + "/extendedInformation/vaultExtendedInfo", "", notHere, ""},
+		{"PUT", vault + "/certificates/agent", `{}`, notHere, ""},
+		{"DELETE", vault + "/registeredIdentities/agent", "", notHere, ""},
+		{"PUT", vault + "/privateEndpointConnections/pe", `{}`, notHere, ""},
+		{"PUT", vault + "/backupFabrics/Azure/backupProtectionIntent/sql", `{}`, notHere, ""},
+		{"POST", vault + "/backupstorageconfig/vaultstorageconfig/prepareDataMove", `{}`, notHere, ""},
 		{"PUT", vault, `{"sku":{"name":"Gold"}}`, "InvalidSku", "sku.name"},
 		{"PUT", vault, p(`"publicNetworkAccess":7`), "InvalidRequestContent", ""},
 		{"PUT", vault + "/backupstorageconfig/vaultstorageconfig", `{"properties":{"crossRegionRestoreFlag":true}}`, notHere, "properties.crossRegionRestoreFlag"},
@@ -97,6 +108,8 @@ func TestRefusals(t *testing.T) {
 		{"PUT", vault + "/backupPolicies/p", withPolicy(`"tieringPolicy":{"ArchivedRP":{"tieringMode":"TierAfter"}}`), notHere, "properties.tieringPolicy"},
 		{"PUT", vault + "/backupPolicies/p", withPolicy(`"tieringPolicy":"x"`), "InvalidRequestContent", "properties.tieringPolicy"},
 		{"PUT", item, `{"properties":{"protectionState":"BackupsSuspended"}}`, notHere, "properties.protectionState"},
+		{"PUT", item, `{"properties":{"protectedItemType":"AzureFileShareProtectedItem","policyId":"x"}}`, notHere, "properties.protectedItemType"},
+		{"PUT", vault + "/backupPolicies/p", `{"properties":{"backupManagementType":"AzureStorage"}}`, notHere, "properties.backupManagementType"},
 		{"PUT", item, `{"properties":{}}`, "BMSUserErrorInvalidRequest", "properties"},
 		{"PUT", item, `{"properties":{"policyId":"` + vault + `/backupPolicies/DefaultPolicy"}}`, "BMSUserErrorInvalidRequest", "properties.sourceResourceId"},
 		{"PUT", item, `{"properties":{"policyId":"DefaultPolicy"}}`, "InvalidParameter", "properties.policyId"},
@@ -239,6 +252,53 @@ func TestDeletionIsOverWhenTheDataIsGone(t *testing.T) {
 	f.jobs = []backup.Job{jobOf("DeleteBackupData", job.Ended)}
 	if a = ask(t, f, "GET", location, ""); a.Status != 204 {
 		t.Errorf("when it is over: %d", a.Status)
+	}
+}
+
+// What is refused is refused to those who may do it: others hear that they may not.
+func TestRefusalsAreAuthorized(t *testing.T) {
+	for request, action := range map[string]string{
+		"POST /backupSecurityPIN":                                  "/backupSecurityPIN/action",
+		"PUT /backupResourceGuardProxies/VaultProxy":               "/backupResourceGuardProxies/write",
+		"DELETE /backupResourceGuardProxies/VaultProxy":            "/backupResourceGuardProxies/delete",
+		"POST /backupResourceGuardProxies/VaultProxy/unlockDelete": "/backupResourceGuardProxies/unlockDelete/action",
+		"PUT /certificates/agent":                                  "/certificates/write",
+		"PUT /backupFabrics/Azure/backupProtectionIntent/sql":      "/backupFabrics/backupProtectionIntent/write",
+		"PATCH /backupconfig/vaultconfig":                          "/backupconfig/write",
+		"GET /backupstorageconfig/vaultstorageconfig":              "/backupstorageconfig/read",
+		"GET /usages": "/usages/read",
+	} {
+		f := world()
+		method, path, _ := strings.Cut(request, " ")
+		ask(t, f, method, vault+path+version, `{"properties":{}}`)
+		if want := "Microsoft.RecoveryServices/vaults" + action; !slices.Equal(f.acted, []string{want}) {
+			t.Errorf("%s asks for %v, want %s", request, f.acted, want)
+		}
+	}
+}
+
+// An identity is given and taken as az does it, and stays when a request does not mention it.
+func TestVaultIdentity(t *testing.T) {
+	f := world()
+	for _, c := range []struct{ method, body, want string }{
+		{"PATCH", `{"identity":{"type":"systemassigned"}}`, "SystemAssigned"},
+		{"PUT", `{"location":"westeurope"}`, "SystemAssigned"},
+		{"PATCH", `{"identity":{"type":"none"}}`, ""},
+	} {
+		a := ask(t, f, c.method, vault+version, c.body)
+		if got, _ := at(t, a.Body, "identity.type").(string); a.Status != 200 || got != c.want {
+			t.Errorf("%s: %d %s", c.body, a.Status, a.Raw)
+		}
+	}
+}
+
+func TestCheckVaultName(t *testing.T) {
+	for name, want := range map[string]bool{"CLITEST-vault000002": false, "another": true} {
+		a := ask(t, world(), "POST", group+"/providers/Microsoft.RecoveryServices/locations/westeurope/checkNameAvailability"+version,
+			`{"name":"`+name+`","type":"Microsoft.RecoveryServices/Vaults"}`)
+		if a.Status != 200 || at(t, a.Body, "nameAvailable") != want {
+			t.Errorf("%s: %d %s", name, a.Status, a.Raw)
+		}
 	}
 }
 

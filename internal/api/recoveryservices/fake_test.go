@@ -61,6 +61,7 @@ type fake struct {
 	asked     []backup.MountRequest
 	revoked   []string
 	protected []string // "item vm policy" of each Protect
+	acted     []string // what VaultOf was asked for
 	selected  []*backup.DiskSelection
 	restores  []backup.RestoreRequest
 	backups   []time.Time
@@ -90,6 +91,11 @@ func (f *fake) PutVault(_ context.Context, v backup.RecoveryVault) (backup.Recov
 		v.SoftDelete = softDelete
 	}
 	v.Changed = noon
+	if v.Identity.Wanted {
+		v.Identity.ObjectID, v.Identity.TenantID = "bbbbbbbb-0000-4000-8000-000000000000", "cccccccc-0000-4000-8000-000000000000"
+	} else {
+		v.Identity = backup.VaultIdentity{}
+	}
 	existed := remove(&f.vaults, func(o backup.RecoveryVault) bool { return o.ID.Equal(v.ID) })
 	f.vaults = append(f.vaults, v)
 	return v, !existed, nil
@@ -99,13 +105,14 @@ func (f *fake) Vault(_ context.Context, id armid.ID) (backup.RecoveryVault, erro
 	return find(f.vaults, "Resource 'Microsoft.RecoveryServices/vaults/"+id.Name()+"'", func(v backup.RecoveryVault) bool { return v.ID.Equal(id) })
 }
 
-func (f *fake) VaultOf(ctx context.Context, part armid.ID) (backup.RecoveryVault, error) {
+func (f *fake) VaultOf(ctx context.Context, part armid.ID, verb string) (backup.RecoveryVault, error) {
+	f.acted = append(f.acted, part.Type()+"/"+verb)
 	part.Segments = part.Segments[:1]
 	return f.Vault(ctx, part)
 }
 
 func (f *fake) ConfigureVault(ctx context.Context, part armid.ID, change func(*backup.RecoveryVault)) (backup.RecoveryVault, error) {
-	v, err := f.VaultOf(ctx, part)
+	v, err := f.VaultOf(ctx, part, "write")
 	if err == nil {
 		change(&v)
 		v, _, err = f.PutVault(ctx, v)

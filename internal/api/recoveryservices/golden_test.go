@@ -60,6 +60,7 @@ func TestGolden(t *testing.T) {
 		"protectable-items": {world(), vault + "/backupProtectableItems" + version},
 		"containers":        {world(), vault + "/backupProtectionContainers" + version},
 		"usage":             {world(), vault + "/backupUsageSummaries" + version},
+		"vault-usage":       {world(), vault + "/usages" + version},
 		"recovery-point":    {world(), item + "/recoveryPoints/" + point + version},
 		"recovery-points":   {world(), item + "/recoveryPoints" + version},
 		"job-backup":        {withJobs(), vault + "/backupJobs/" + jobOf("Backup", job.Running).ID + version},

@@ -135,6 +135,9 @@ func (d *door) listItems(ctx context.Context, r *arm.Request) (*arm.Reply, error
 // check refuses what would be done otherwise than the request says.
 func (b itemRequest) check() error {
 	p := b.Properties
+	if t := strings.ToLower(p.Type); t != "" && !strings.HasSuffix(t, "compute/virtualmachines") && !strings.HasPrefix(t, "azureiaasvm") {
+		return otherWorkload("properties.protectedItemType", p.Type)
+	}
 	for _, state := range []backup.ItemState{"ProtectionPaused", "BackupsSuspended"} {
 		if strings.EqualFold(p.ProtectionState, string(state)) {
 			return notSupportedHere("properties.protectionState", "The protection state "+string(state), "Use ProtectionStopped; recovery points are then kept for ever.")

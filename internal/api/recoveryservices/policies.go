@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/backup"
@@ -16,6 +17,9 @@ func encodePolicy(p backup.Policy) resource[backup.PolicyProperties] {
 
 // check refuses what a policy may ask for in Azure and nobody does here.
 func (b policyRequest) check() error {
+	if t := b.Properties.BackupManagementType; t != "" && !strings.EqualFold(t, management) {
+		return otherWorkload("properties.backupManagementType", t)
+	}
 	if s := b.Properties.SnapshotConsistency; s != "" {
 		return notSupportedHere("properties.snapshotConsistencyType", "A policy that forgoes consistent snapshots", "Leave snapshotConsistencyType out; a snapshot is as consistent as the guest's agent can make it.")
 	}

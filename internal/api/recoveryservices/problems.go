@@ -15,6 +15,14 @@ func notSupportedHere(property, what, advice string) *problem.Error {
 		WithTarget(property).WithAdvice("%s", advice)
 }
 
+// otherWorkload: what else Azure Backup backs up.
+func otherWorkload(property, what string) *problem.Error {
+	return notSupportedHere(property, "Backup of "+clip(what), "Virtual machines are backed up here, as a whole: backupManagementType "+management+".")
+}
+
+// clip bounds what is repeated of a request.
+func clip(s string) string { return s[:min(len(s), 60)] }
+
 func crossRegion(property string) *problem.Error {
 	return notSupportedHere(property, "Restore in another region", "Leave the property out, or set it to false or Disabled.")
 }
@@ -43,6 +51,11 @@ func invalidSKU(name string) *problem.Error {
 func noSuchConfig(id armid.ID, name string) *problem.Error {
 	return problem.New(problem.NotFound, "ResourceNotFound", "The Resource '%s/%.60s' was not found.", id.Type(), id.Name()).
 		WithTarget(id.String()).WithAdvice("A vault has one of them, named %s.", name)
+}
+
+func noResourceGuard(id armid.ID) *problem.Error {
+	return problem.New(problem.NotFound, "ResourceNotFound", "The vault %s has no resource guard.", vaultOf(id).Name()).
+		WithTarget(id.String()).WithAdvice("%s", resourceGuard.advice)
 }
 
 func otherPoint(asked, named string) *problem.Error {

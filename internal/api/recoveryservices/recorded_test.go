@@ -82,7 +82,7 @@ var (
 
 // notReplayed are the other recordings of our namespace, and why.
 var notReplayed = map[string]string{
-	"vault-patch-202":                                           "gives a vault an identity, which is refused",
+	"vault-patch-202":                                           "gives a vault a user-assigned identity, which is refused",
 	"vault-operationstatus-inprogress":                          "a vault is there when its PUT is answered",
 	"refresh-result-202":                                        "a refresh is over when it is asked for",
 	"storageconfig-put":                                         "asks for restore in another region, which is refused",

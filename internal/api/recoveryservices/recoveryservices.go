@@ -6,7 +6,8 @@
 //
 //   - An asynchronous operation is a view of the job that it started (operations.go).
 //   - What a $filter means for each list (filter.go).
-//   - A property that would change what is done, and that we don't do, is refused (problems.go). All
+//   - A property that would change what is done, and that we don't do, is refused (problems.go), and so are the
+//     parts of Azure Backup that make no sense here (refused.go). All
 //     other properties we don't know are ignored: clients of newer api-versions send them.
 //
 // What Azure does not have stands beside Azure's own properties under names that begin with "kluis": a
@@ -16,6 +17,7 @@ package recoveryservices
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,7 +32,7 @@ type Service interface {
 	PutVault(ctx context.Context, v backup.RecoveryVault) (_ backup.RecoveryVault, created bool, err error)
 	Vault(ctx context.Context, id armid.ID) (backup.RecoveryVault, error)
 	Vaults(ctx context.Context, scope armid.ID) ([]backup.RecoveryVault, error)
-	VaultOf(ctx context.Context, part armid.ID) (backup.RecoveryVault, error)
+	VaultOf(ctx context.Context, part armid.ID, verb string) (backup.RecoveryVault, error)
 	ConfigureVault(ctx context.Context, part armid.ID, change func(*backup.RecoveryVault)) (backup.RecoveryVault, error)
 	DeleteVault(ctx context.Context, id armid.ID) (existed bool, err error)
 	PutPolicy(ctx context.Context, p backup.Policy) (backup.Policy, error)
@@ -95,13 +97,19 @@ const (
 // Provider is the table of what the door answers.
 func Provider(s Service, o Options) arm.Provider {
 	d := &door{s, o}
-	return arm.Provider{Namespace: namespace, Versions: versions, Resources: []arm.Resource{
-		{Type: vaults, Get: d.getVault, Put: d.putVault, Patch: d.patchVault, Delete: d.deleteVault, List: d.listVaults},
+	return arm.Provider{Namespace: namespace, Versions: versions, Resources: slices.Concat(d.refused(), []arm.Resource{
+		{Type: vaults, Get: d.getVault, Put: d.putVault, Patch: d.patchVault, Delete: d.deleteVault, List: d.listVaults, Actions: map[string]arm.Handler{
+			"backupSecurityPIN": d.refuse(securityPIN)}},
 		{Type: vaults + "/operationStatus", Get: d.vaultOperationStatus},
-		{Type: vaults + "/backupstorageconfig", Get: d.getStorageConfig, Put: d.putStorageConfig, Patch: d.putStorageConfig},
+		{Type: vaults + "/operationResults", Get: d.vaultOperationResult},
+		{Type: vaults + "/usages", List: d.listVaultUsages},
+		{Type: vaults + "/replicationUsages", List: d.emptyList},
+		{Type: vaults + "/backupstorageconfig", Get: d.getStorageConfig, Put: d.putStorageConfig, Patch: d.putStorageConfig, Actions: map[string]arm.Handler{
+			"prepareDataMove": d.refuse(dataMove), "triggerDataMove": d.refuse(dataMove)}},
 		{Type: vaults + "/backupconfig", Get: d.getVaultConfig, Put: d.putVaultConfig, Patch: d.putVaultConfig},
-		{Type: vaults + "/backupEncryptionConfigs", Get: d.getEncryptionConfig},
-		{Type: vaults + "/backupResourceGuardProxies", List: d.emptyList},
+		{Type: vaults + "/backupEncryptionConfigs", Get: d.getEncryptionConfig, Put: d.refuse(ownKey)},
+		{Type: vaults + "/backupResourceGuardProxies", Get: d.noGuard, Put: d.refuse(resourceGuard), Delete: d.noGuard, List: d.emptyList,
+			Actions: map[string]arm.Handler{"unlockDelete": d.refuse(resourceGuard)}},
 		{Type: vaults + "/backupUsageSummaries", List: d.listUsage},
 		{Type: policies, Get: d.getPolicy, Put: d.putPolicy, Delete: d.deletePolicy, List: d.listPolicies},
 
@@ -109,7 +117,8 @@ func Provider(s Service, o Options) arm.Provider {
 		{Type: vaults + "/backupProtectableItems", List: d.listProtectable},
 		{Type: vaults + "/backupProtectionContainers", List: d.listContainers},
 		{Type: namespace + "/locations", Actions: map[string]arm.Handler{
-			"backupStatus": d.backupStatus, "backupPreValidateProtection": d.preValidate, "backupValidateFeatures": d.validateFeatures}},
+			"backupStatus": d.backupStatus, "backupPreValidateProtection": d.preValidate, "backupValidateFeatures": d.validateFeatures,
+			"checkNameAvailability": d.checkVaultName}},
 
 		{Type: items, Get: d.getItem, Put: d.putItem, Delete: d.deleteItem, Actions: map[string]arm.Handler{"backup": d.backUp}},
 		{Type: vaults + "/backupProtectedItems", List: d.listItems},
@@ -126,7 +135,7 @@ func Provider(s Service, o Options) arm.Provider {
 		{Type: jobs + "/operationResults", Get: d.cancelResult},
 		{Type: fabrics + "/operationsStatus", Get: d.fabricOperationStatus},
 		{Type: fabrics + "/operationResults", Get: d.fabricOperationResult},
-	}}
+	})}
 }
 
 // vaultOf is the vault of anything inside one.
@@ -152,7 +161,7 @@ func timeOrNothing(t time.Time) string {
 func containerName(item string) string { return item[strings.IndexByte(item, ';')+1:] }
 
 func (d *door) emptyList(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	if _, err := d.s.VaultOf(ctx, r.ID.Child(r.Collection, "")); err != nil {
+	if _, err := d.s.VaultOf(ctx, r.ID.Child(r.Collection, ""), "read"); err != nil {
 		return nil, err
 	}
 	return arm.List(r, []struct{}{}), nil

@@ -22,6 +22,9 @@ const (
 	restoreSettings    = "restoreSettings"
 )
 
+// systemAssigned is the one type of identity that a vault can have.
+const systemAssigned = "SystemAssigned"
+
 // restoreDefault is what we do: what is protected is restored in its own subscription.
 const restoreDefault = `{"crossSubscriptionRestoreSettings":{"crossSubscriptionRestoreState":"Disabled"}}`
 
@@ -40,6 +43,9 @@ func encodeVault(v backup.RecoveryVault) vaultBody {
 	if body.SKU.Name == "RS0" {
 		body.SKU.Tier = "Standard"
 	}
+	if v.Identity.Wanted {
+		body.Identity = &vaultIdentity{systemAssigned, v.Identity.ObjectID, v.Identity.TenantID}
+	}
 	if body.Properties.Restore == nil {
 		body.Properties.Restore = json.RawMessage(restoreDefault)
 	}
@@ -57,7 +63,6 @@ func (b vaultRequest) check() error {
 		none            []string
 		what, advice    string
 	}{
-		{"identity.type", b.Identity.Type, []string{"None"}, "An identity of a vault", "Leave identity out; the server itself is the principal Backup Management Service."},
 		{"properties.publicNetworkAccess", p.PublicNetworkAccess, []string{"Enabled"}, "A vault that only private endpoints reach", "Leave publicNetworkAccess out, and limit who reaches the server in your network."},
 		{"properties.securitySettings.immutabilitySettings.state", p.Security.Immutability.State, []string{"Disabled"}, "An immutable vault", "Leave immutabilitySettings out."},
 		{"properties.securitySettings.multiUserAuthorization", p.Security.MultiUser, []string{"Disabled", "Invalid"}, "Multi-user authorization", "Leave multiUserAuthorization out."},
@@ -65,6 +70,9 @@ func (b vaultRequest) check() error {
 		if x.value != "" && !slices.ContainsFunc(x.none, func(n string) bool { return strings.EqualFold(n, x.value) }) {
 			return notSupportedHere(x.property, x.what, x.advice)
 		}
+	}
+	if i := b.Identity; i != nil && i.Type != "" && !slices.ContainsFunc([]string{"None", systemAssigned}, func(n string) bool { return strings.EqualFold(n, i.Type) }) {
+		return notSupportedHere("identity.type", "A user-assigned identity", "Use SystemAssigned, or leave identity out; keys are read as Backup Management Service.")
 	}
 	if p.Encryption != nil {
 		return notSupportedHere("properties.encryption", "Encryption of a vault with a key of your own", "Leave encryption out; each vault is encrypted with a key of its own.")
@@ -82,6 +90,9 @@ func (b vaultRequest) apply(v *backup.RecoveryVault) error {
 	}
 	if b.Properties.Redundancy != nil && b.Properties.Redundancy.Standard != "" {
 		v.Redundancy = b.Properties.Redundancy.Standard
+	}
+	if b.Identity != nil && b.Identity.Type != "" {
+		v.Identity.Wanted = strings.EqualFold(b.Identity.Type, systemAssigned)
 	}
 	applySoftDelete(v, b.Properties.Security.SoftDelete)
 	v.Properties = maps.Clone(v.Properties)
@@ -147,7 +158,7 @@ func (d *door) listVaults(ctx context.Context, r *arm.Request) (*arm.Reply, erro
 }
 
 // putVault answers a creation with 201 and an operation, as Azure does; the operation is over at once.
-// A redundancy and soft delete that are not mentioned stay as they are.
+// Redundancy, soft delete and identity stay as they are when they are not mentioned.
 func (d *door) putVault(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	var body vaultRequest
 	if err := r.Decode(&body); err != nil {
@@ -160,7 +171,7 @@ func (d *door) putVault(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	old, err := d.s.Vault(ctx, r.ID)
 	switch {
 	case err == nil:
-		v.Redundancy, v.SoftDelete, v.EnhancedSecurity = old.Redundancy, old.SoftDelete, old.EnhancedSecurity
+		v.Redundancy, v.SoftDelete, v.EnhancedSecurity, v.Identity = old.Redundancy, old.SoftDelete, old.EnhancedSecurity, old.Identity
 	case problem.KindOf(err) != problem.NotFound:
 		return nil, err
 	}
@@ -220,12 +231,40 @@ func gone(existed bool) *arm.Reply {
 
 // vaultOperationStatus: a vault that can be read has been made.
 func (d *door) vaultOperationStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	v, err := d.s.VaultOf(ctx, r.ID)
+	v, err := d.s.VaultOf(ctx, r.ID, "read")
 	if err != nil {
 		return nil, err
 	}
 	at := azureTime(v.Changed)
 	return arm.OK(vaultOperation{r.ID.String(), r.ID.Name(), "Succeeded", at, at}), nil
+}
+
+// vaultOperationResult is what has become of the vault.
+func (d *door) vaultOperationResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	v, err := d.s.VaultOf(ctx, r.ID, "read")
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(encodeVault(v)), nil
+}
+
+// checkVaultName says whether a vault of that name could be created in a resource group.
+func (d *door) checkVaultName(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	var body struct {
+		Name string `json:"name"`
+	}
+	if err := r.Decode(&body); err != nil {
+		return nil, err
+	}
+	group := r.ID.Scope()
+	all, err := d.s.Vaults(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(all, func(v backup.RecoveryVault) bool { return strings.EqualFold(v.ID.Name(), body.Name) }) {
+		return arm.OK(nameBody{false, "AlreadyExists", "Resource already exists with the same name."}), nil
+	}
+	return arm.OK(nameBody{Available: true}), nil
 }
 
 func (d *door) listUsage(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -263,7 +302,7 @@ func (d *door) config(ctx context.Context, r *arm.Request, name string) (armid.I
 	if err := checkName(r.ID, name); err != nil {
 		return armid.ID{}, backup.RecoveryVault{}, err
 	}
-	v, err := d.s.VaultOf(ctx, r.ID)
+	v, err := d.s.VaultOf(ctx, r.ID, "read")
 	if err != nil {
 		return armid.ID{}, backup.RecoveryVault{}, err
 	}

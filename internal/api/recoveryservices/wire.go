@@ -27,7 +27,14 @@ type vaultBody struct {
 	Tags       map[string]string `json:"tags,omitempty"`
 	Etag       string            `json:"etag"`
 	SKU        sku               `json:"sku"`
+	Identity   *vaultIdentity    `json:"identity,omitempty"`
 	Properties vaultProperties   `json:"properties"`
+}
+
+type vaultIdentity struct {
+	Type        string `json:"type"`
+	PrincipalID string `json:"principalId,omitempty"`
+	TenantID    string `json:"tenantId,omitempty"`
 }
 
 type sku struct {
@@ -69,12 +76,10 @@ type softDelete struct {
 }
 
 type vaultRequest struct {
-	Location string            `json:"location"`
-	Tags     map[string]string `json:"tags"`
-	SKU      sku               `json:"sku"`
-	Identity struct {
-		Type string `json:"type"`
-	} `json:"identity"`
+	Location   string            `json:"location"`
+	Tags       map[string]string `json:"tags"`
+	SKU        sku               `json:"sku"`
+	Identity   *vaultIdentity    `json:"identity"`
 	Properties struct {
 		PublicNetworkAccess string              `json:"publicNetworkAccess"`
 		Monitoring          map[string]any      `json:"monitoringSettings"`
@@ -92,6 +97,13 @@ type vaultOperation struct {
 	Status    string `json:"status"`
 	StartTime string `json:"startTime"`
 	EndTime   string `json:"endTime"`
+}
+
+// nameBody says whether a name is free.
+type nameBody struct {
+	Available bool   `json:"nameAvailable"`
+	Reason    string `json:"reason,omitempty"`
+	Message   string `json:"message,omitempty"`
 }
 
 // storageConfig is the older way to a vault's redundancy.
@@ -269,6 +281,7 @@ type diskExclusion struct {
 // itemRequest is what a client says of an item: protect it by a policy, stop, or undelete.
 type itemRequest struct {
 	Properties struct {
+		Type             string     `json:"protectedItemType"`
 		SourceResourceID armid.ID   `json:"sourceResourceId"`
 		PolicyID         string     `json:"policyId"`
 		ProtectionState  string     `json:"protectionState"`
