@@ -78,8 +78,8 @@ type deploymentRequest struct {
 // putDeployment answers as Azure does: the deployment was accepted, and there is an operation to follow. It
 // has ended by then, so the first look at the operation tells how.
 func (h *door) putDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	var body deploymentRequest
-	if err := r.Decode(&body); err != nil {
+	body, err := decodeDeployment(r)
+	if err != nil {
 		return nil, err
 	}
 	d, err := h.d.Deploy(ctx, r.ID, body.Properties)
@@ -140,8 +140,8 @@ func (h *door) deleteDeployment(ctx context.Context, r *arm.Request) (*arm.Reply
 
 // validate says whether a template could be deployed; nothing is created.
 func (h *door) validate(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	var body deploymentRequest
-	if err := r.Decode(&body); err != nil {
+	body, err := decodeDeployment(r)
+	if err != nil {
 		return nil, err
 	}
 	ids, err := h.d.Validate(ctx, r.ID, body.Properties)
