@@ -222,6 +222,7 @@ func TestExtensionResources(t *testing.T) {
 		sheds + "/One/providers/Contoso.Garden/labels":                    `"id":"` + sheds + `/One"`,
 		group + "/providers/Contoso.Garden/labels":                        `"id":"` + group + `"`,
 		group + "/providers/Contoso.Garden//labels/l":                     `"handler":"get label"`, // as az writes it
+		group + "/providers/Contoso.Garden/labels//l":                     `"handler":"get label"`, // and az backup
 	} {
 		if w := with(rt, "GET", path+version, ""); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
 			t.Errorf("%s = %d %s", path, w.Code, w.Body)

@@ -217,9 +217,9 @@ func readPath(u *url.URL) (armid.ID, string, error) {
 	return armid.ParsePath("/" + strings.TrimLeft(noParent.ReplaceAllString(u.Path, "$1/"), "/"))
 }
 
-// noParent is how az writes the path of a generic resource that has no parent: with an empty segment between
-// namespace and type.
-var noParent = regexp.MustCompile(`(?i)(/providers/[^/]+)//`)
+// noParent is how clients write the path of a generic resource that has no parent: with an empty segment for the
+// parent, between namespace and type, or with the type as the parent of an empty one.
+var noParent = regexp.MustCompile(`(?i)(/providers/[^/]+(?:/[^/]+)?)//`)
 
 // choose picks the handler for the method, and names the operation for the log.
 func (x *exchange) choose(m match) (Handler, error) {
