@@ -26,6 +26,8 @@ func Provider(s *keyvault.Service) arm.Provider {
 		{Type: "Microsoft.KeyVault/vaults", Get: h.getVault, Put: h.putVault, Patch: h.patchVault, Delete: h.deleteVault, List: h.listVaults},
 		{Type: "Microsoft.KeyVault/vaults/accessPolicies", Put: h.putPolicies},
 		{Type: "Microsoft.KeyVault/deletedVaults", List: h.listDeleted},
+		{Type: "Microsoft.KeyVault/managedHSMs", List: h.listHSMs},
+		{Type: "Microsoft.KeyVault/deletedManagedHSMs", List: h.listHSMs},
 		{Type: "Microsoft.KeyVault/locations/deletedVaults", Get: h.getDeleted, Actions: map[string]arm.Handler{"purge": h.purge}},
 	}}
 }
@@ -131,6 +133,15 @@ func (h management) listDeleted(ctx context.Context, r *arm.Request) (*arm.Reply
 		items[i] = deletedVault(d)
 	}
 	return answer(arm.List(r, items)), nil
+}
+
+// listHSMs lists the managed HSMs, deleted ones too: there are none. az asks for them whenever it lists key vaults that
+// were deleted, so whoever may list those may ask.
+func (h management) listHSMs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if _, err := h.s.DeletedVaults(ctx, r.ID.Scope()); err != nil {
+		return nil, err
+	}
+	return answer(arm.List(r, []deletedBody{})), nil
 }
 
 func (h management) getDeleted(ctx context.Context, r *arm.Request) (*arm.Reply, error) {

@@ -50,6 +50,12 @@ func TestKeyVaults(t *testing.T) {
 		if items, _ := a.at("value").([]any); len(items) != 1 {
 			t.Errorf("deleted vaults: %s", a.raw)
 		}
+		for _, none := range []string{"managedHSMs", "deletedManagedHSMs"} {
+			a := s.manage("GET", subscription+"/providers/Microsoft.KeyVault/"+none, nil)
+			if items, there := a.at("value").([]any); a.status != 200 || !there || len(items) != 0 {
+				t.Errorf("%s: %d %s", none, a.status, a.raw)
+			}
+		}
 		want(t, s.manage("PUT", vaults+"kv-one", map[string]any{"location": "westeurope", "properties": map[string]any{"createMode": "recover"}}), 200, "tags.a", "b")
 	})
 }
