@@ -4,6 +4,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +22,9 @@ func settings(t *testing.T) map[string][]string {
 	return map[string][]string{"data": {"/srv/kluis"}, "listen": {"[::1]:9443"}, "domain": {"backup.example.com"}, "export-listen": {"192.0.2.7:10809"}, "database": {"postgres://kluis@db/kluis"},
 		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "requests-per-minute": {"600"}, "node": {"second"}, "log-level": {"debug"}}
 }
+
+// numbers are the settings that are numbers.
+var numbers = regexp.MustCompile(`(workers|requests-per-minute): "(\d+)"`)
 
 func quoted(folder string) string { return `"` + folder + `"` } // as a value of CSV, and of YAML
 
@@ -80,7 +84,7 @@ func writeConfig(t *testing.T, all map[string][]string) string {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "kluis.yaml")
-	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text.String(), `workers: "7"`, "workers: 7")), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(numbers.ReplaceAllString(text.String(), "$1: $2")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -90,7 +94,7 @@ func writeConfig(t *testing.T, all map[string][]string) string {
 func TestThreeWaysToSet(t *testing.T) {
 	all := settings(t)
 	want := config{Data: "/srv/kluis", Listen: "[::1]:9443", Domain: "backup.example.com", Export: "192.0.2.7:10809", Database: "postgres://kluis@db/kluis", Store: "/srv/store",
-		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, Node: "second", LogLevel: "debug"}
+		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, Requests: 600, Node: "second", LogLevel: "debug"}
 	for name, got := range map[string]config{
 		"flags": resolved(t, all, nil, ""), "variables": resolved(t, nil, all, ""), "file": resolved(t, nil, nil, writeConfig(t, all)),
 	} {
