@@ -30,6 +30,7 @@ type config struct {
 	Workers     int      `yaml:"workers"`
 	Node        string   `yaml:"node"`
 	Requests    int      `yaml:"requests-per-minute"`
+	Locations   []string `yaml:"locations"`
 	LogLevel    string   `yaml:"log-level"`
 
 	SealIdentity   string `yaml:"seal-identity"`
@@ -37,7 +38,8 @@ type config struct {
 }
 
 func defaults() config {
-	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Requests: 120_000, Node: "kluis", LogLevel: "info"}
+	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Requests: 120_000, Node: "kluis",
+		Locations: []string{"westeurope", "northeurope", "uksouth", "eastus", "westus2", "southeastasia"}, LogLevel: "info"}
 }
 
 const environment = "KLUIS_"
@@ -54,6 +56,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.RestoreDir, "restore-dir", c.RestoreDir, "folder for restored disks (default: DATA/disks)")
 	f.IntVar(&c.Workers, "workers", c.Workers, "jobs that run at once")
 	f.IntVar(&c.Requests, "requests-per-minute", c.Requests, "how much one principal may read through Resource Manager; changes and deletions count apart, and may be a fifth of it each; 0 is no limit")
+	f.StringSliceVar(&c.Locations, "locations", c.Locations, "names of the locations that clients are offered; resources may be in any other too")
 	f.StringVar(&c.Node, "node", c.Node, "name of this server among those that share the database")
 	f.StringVar(&c.SealIdentity, "seal-identity", c.SealIdentity, "file of the age identities that open the root key (default: DATA/seal/seal-identity.txt)")
 	f.StringVar(&c.SealPassphrase, "seal-passphrase-file", c.SealPassphrase, "file of the passphrase that protects the identity file (default: there is none)")

@@ -20,7 +20,7 @@ func settings(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	return map[string][]string{"data": {"/srv/kluis"}, "listen": {"[::1]:9443"}, "domain": {"backup.example.com"}, "export-listen": {"192.0.2.7:10809"}, "database": {"postgres://kluis@db/kluis"},
-		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "requests-per-minute": {"600"}, "node": {"second"}, "log-level": {"debug"}}
+		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "requests-per-minute": {"600"}, "locations": {"here", "there"}, "node": {"second"}, "log-level": {"debug"}}
 }
 
 // numbers are the settings that are numbers.
@@ -74,7 +74,7 @@ func writeConfig(t *testing.T, all map[string][]string) string {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		text.WriteString(name + ":")
-		if name != "allow-images" {
+		if name != "allow-images" && name != "locations" {
 			text.WriteString(" " + quoted(all[name][0]) + "\n")
 			continue
 		}
@@ -94,7 +94,7 @@ func writeConfig(t *testing.T, all map[string][]string) string {
 func TestThreeWaysToSet(t *testing.T) {
 	all := settings(t)
 	want := config{Data: "/srv/kluis", Listen: "[::1]:9443", Domain: "backup.example.com", Export: "192.0.2.7:10809", Database: "postgres://kluis@db/kluis", Store: "/srv/store",
-		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, Requests: 600, Node: "second", LogLevel: "debug"}
+		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, Requests: 600, Locations: []string{"here", "there"}, Node: "second", LogLevel: "debug"}
 	for name, got := range map[string]config{
 		"flags": resolved(t, all, nil, ""), "variables": resolved(t, nil, all, ""), "file": resolved(t, nil, nil, writeConfig(t, all)),
 	} {

@@ -39,6 +39,7 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 		Authenticate:     login.Authenticate(p.identity, p.audiences),
 		AuthorizationURI: func(*http.Request) string { return p.base + "/" + p.install.TenantID },
 		Logger:           p.log, NewID: uuid.NewString, Now: time.Now, LinkKey: linkKey, Limits: c.limits(),
+		InSubscription: p.resources.InSubscription, GroupExists: p.resources.GroupExists,
 	}, resources.Providers(p.resources, p.deployments, p.storage, compute.Provider(p.compute, p.backup), compute.Classic(), keyvault.Provider(p.keyvault),
 		recoveryservices.Provider(p.backup, recoveryservices.Options{Now: time.Now, NewID: uuid.NewString}))...)
 	if err != nil {

@@ -196,10 +196,30 @@ func (s *Service) lookupVaults(ctx context.Context, scope armid.ID) (vaults []Re
 	return vaults, err
 }
 
-// CountIn says how many vaults a resource group holds; a group that holds any is not deleted.
+// CountIn says how many vaults a resource group holds; those that hold nothing are deleted with it (Deletable).
 func (s *Service) CountIn(ctx context.Context, group armid.ID) (int, error) {
 	vaults, err := s.lookupVaults(ctx, group)
 	return len(vaults), err
+}
+
+// Deletable is nil when a resource group can be deleted with the vaults in it: none of them holds backup data.
+func (s *Service) Deletable(ctx context.Context, group armid.ID) error {
+	vaults, err := s.lookupVaults(ctx, group)
+	if err != nil {
+		return err
+	}
+	return s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		for _, v := range vaults {
+			items, err := selectItems(ctx, tx, v.ID)
+			if err != nil {
+				return err
+			}
+			if len(items) > 0 {
+				return vaultNotEmpty(v, items)
+			}
+		}
+		return nil
+	})
 }
 
 // DeleteVault removes a vault that protects nothing and holds no recovery point. Deleting one that does

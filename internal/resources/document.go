@@ -66,6 +66,37 @@ func (s *Service) PutDocument(ctx context.Context, id armid.ID, body json.RawMes
 	return d, created, nil
 }
 
+// TagDocument replaces the tags of a resource; nil leaves them as they are.
+func (s *Service) TagDocument(ctx context.Context, id armid.ID, tags map[string]string) (d Document, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, id.Type()+"/write", id); err != nil {
+		return Document{}, err
+	}
+	if err := checkTags(tags); err != nil {
+		return Document{}, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		var found bool
+		if d, found, err = selectDocument(ctx, tx, id); err != nil {
+			return err
+		}
+		if !found {
+			return documentNotFound(id)
+		}
+		var doc object
+		if err := json.Unmarshal(d.Body, &doc); err != nil || tags == nil {
+			return err
+		}
+		if doc["tags"], err = json.Marshal(tags); err != nil {
+			return err
+		}
+		if d.Body, err = json.Marshal(doc); err != nil {
+			return err
+		}
+		return putDocument(ctx, tx, d)
+	})
+	return d, err
+}
+
 // object is a JSON object whose values nobody looks into, so that they come back as they were sent.
 type object map[string]json.RawMessage
 

@@ -29,7 +29,7 @@ func groupElsewhere(g Group) *problem.Error {
 func groupNotEmpty(name string, count int) *problem.Error {
 	return problem.New(problem.Conflict, "ResourceGroupDeletionBlocked",
 		"The resource group '%s' cannot be deleted: it holds %d resources.", name, count).
-		WithTarget(name).WithAdvice("Delete what is in it first; protected items and vaults are never deleted together with a group.")
+		WithTarget(name).WithAdvice("Somebody is creating resources in it. Delete the group again.")
 }
 
 func locationRequired(name string) *problem.Error {

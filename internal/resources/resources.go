@@ -3,13 +3,12 @@
 // and which are kept and given back as they were sent.
 //
 // A resource group must exist before anything is created in it (GroupExists is asked by the services
-// that create), and is deleted only when nothing is left in it: what other services hold there is
-// counted by those who were registered as Occupants.
+// that create). It is deleted with what is in it (delete.go), unless one of those who were registered as
+// Occupants keeps something there that must not be lost in passing: recovery services vaults with backup data do.
 package resources
 
 import (
 	"context"
-	"fmt"
 	"regexp"
 	"strings"
 	"time"
@@ -24,12 +23,6 @@ type Authorizer interface {
 	Authorize(ctx context.Context, action string, scope armid.ID) error
 }
 
-// Occupant is a service that keeps resources of its own in groups.
-type Occupant interface {
-	// CountIn says how many resources of the service lie in a group.
-	CountIn(ctx context.Context, group armid.ID) (int, error)
-}
-
 // Options are the parts of a Service.
 type Options struct {
 	DB               *database.DB
@@ -37,6 +30,7 @@ type Options struct {
 	TenantID         string
 	SubscriptionID   string
 	SubscriptionName string
+	Locations        []string // that clients are offered; any other name is taken too
 	Now              func() time.Time
 }
 
@@ -63,6 +57,8 @@ type Group struct {
 	Name     string            `json:"name"`
 	Location string            `json:"location"`
 	Tags     map[string]string `json:"tags,omitempty"`
+
+	ManagedBy string `json:"managedBy,omitempty"` // given back as it came
 }
 
 // Tenant returns the id of the tenant.
@@ -258,37 +254,4 @@ func (s *Service) Groups(ctx context.Context) (groups []Group, err error) {
 		return nil, denied
 	}
 	return readable, nil
-}
-
-// DeleteGroup removes a group. One in which there is still something is refused: a backup service does
-// not take a group's contents down with it.
-func (s *Service) DeleteGroup(ctx context.Context, name string) error {
-	id := s.root().Group(name)
-	if err := s.o.Authorizer.Authorize(ctx, groupActions+"/delete", id); err != nil {
-		return err
-	}
-	if err := s.GroupExists(ctx, name); err != nil {
-		return err
-	}
-	count := 0
-	for _, o := range s.occupants {
-		n, err := o.CountIn(ctx, id)
-		if err != nil {
-			return fmt.Errorf("look into resource group %s: %w", name, err)
-		}
-		count += n
-	}
-	return s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		if _, err := lookupGroup(ctx, tx, name); err != nil {
-			return err
-		}
-		own, err := selectDocuments(ctx, tx, id, "")
-		if err != nil {
-			return err
-		}
-		if count+len(own) > 0 {
-			return groupNotEmpty(name, count+len(own))
-		}
-		return deleteGroup(ctx, tx, name)
-	})
 }

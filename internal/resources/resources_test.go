@@ -159,38 +159,101 @@ func (n tenants) CountIn(_ context.Context, group armid.ID) (int, error) {
 	return n[group.Key()], nil
 }
 
+// Deletable implements resources.Keeper: a group with seven resources is kept.
+func (n tenants) Deletable(_ context.Context, group armid.ID) error {
+	if n[group.Key()] == 7 {
+		return problem.New(problem.Conflict, "NotEmpty", "There is something in it.").WithTarget("the seventh").WithAdvice("Take it out.")
+	}
+	return nil
+}
+
+// shelf is what lies in a group, in the order in which it is listed; what is deleted is noted.
+type shelf struct {
+	ids     []armid.ID
+	deleted []string
+	delete  func(id armid.ID) error
+}
+
+func (s *shelf) In(context.Context, armid.ID) ([]armid.ID, error) { return s.ids, nil }
+
+func (s *shelf) Delete(_ context.Context, id armid.ID) error {
+	s.deleted = append(s.deleted, id.Name())
+	return s.delete(id)
+}
+
 func TestDeleteGroup(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
-		s := open(db, everything)
+		may := grants{"*": {}}
+		s := open(db, may)
 		other := tenants{}
 		s.Occupy(other)
 		putGroup(t, s, "web")
 		putGroup(t, s, "web2") // begins alike
+		web := root.Group("web")
 		address := root.Group("web2").Resource("Microsoft.Network/publicIPAddresses", "ip")
 		put(t, s, address)
+		mine := web.Resource("Microsoft.Network/publicIPAddresses", "ip")
+		put(t, s, mine)
+		all := &shelf{delete: func(id armid.ID) error {
+			if id.Equal(mine) {
+				_, err := s.DeleteDocument(ctx, id)
+				return err
+			}
+			return nil
+		}, ids: []armid.ID{web.Resource("Microsoft.KeyVault/vaults", "keys"), web.Resource("Microsoft.Compute/disks", "disk"), mine,
+			web.Resource("Microsoft.Compute/virtualMachines", "vm"), web.Resource("Microsoft.RecoveryServices/vaults", "vault")}}
 
-		other[root.Group("web").Key()] = 2
-		p := wantCode(t, s.DeleteGroup(ctx, "Web"), problem.Conflict, "ResourceGroupDeletionBlocked")
-		if !strings.Contains(p.Message, "2 resources") {
-			t.Errorf("the reason is missing: %s", p.Message)
+		other[web.Key()] = 7
+		p := wantCode(t, s.DeleteGroup(ctx, "Web", all), problem.Conflict, "ResourceGroupDeletionBlocked")
+		if !strings.Contains(p.Message, "the seventh") || len(p.Details) != 1 || p.Details[0].Code != "NotEmpty" || !strings.Contains(p.Advice, "Take it out.") {
+			t.Errorf("the reason is missing: %+v", p)
 		}
-		other[root.Group("web").Key()] = -1
-		if err := s.DeleteGroup(ctx, "web"); !errors.Is(err, errLook) {
+		other[web.Key()] = -1
+		if err := s.DeleteGroup(ctx, "web", &shelf{}); !errors.Is(err, errLook) {
 			t.Errorf("a group that cannot be looked into: %v", err)
 		}
-		other[root.Group("web").Key()] = 0
-		if err := s.DeleteGroup(ctx, "Web"); err != nil {
+		other[web.Key()] = 0
+		delete(may, "*") // all may be deleted but the disk
+		for _, action := range []string{"Microsoft.Resources/subscriptions/resourceGroups/delete", "Microsoft.RecoveryServices/vaults/delete",
+			"Microsoft.Compute/virtualMachines/delete", "Microsoft.Network/publicIPAddresses/delete", "Microsoft.KeyVault/vaults/delete"} {
+			may[action] = root
+		}
+		wantCode(t, s.DeleteGroup(ctx, "web", all), problem.Conflict, "ResourceGroupDeletionBlocked")
+		if len(all.deleted) != 0 || s.GroupExists(ctx, "web") != nil {
+			t.Fatalf("a refused deletion has deleted %v", all.deleted)
+		}
+		may["*"] = armid.ID{}
+		wantCode(t, s.DeleteGroup(ctx, "web", &shelf{}), problem.Conflict, "ResourceGroupDeletionBlocked") // one came in between
+		if err := s.DeleteGroup(ctx, "Web", all); err != nil {
 			t.Fatal(err)
+		}
+		if want := []string{"vault", "vm", "ip", "disk", "keys"}; !slices.Equal(all.deleted, want) {
+			t.Errorf("deleted %v, want %v", all.deleted, want)
 		}
 		wantCode(t, s.GroupExists(ctx, "web"), problem.NotFound, "ResourceGroupNotFound")
-		wantCode(t, s.DeleteGroup(ctx, "web"), problem.NotFound, "ResourceGroupNotFound")
-
-		wantCode(t, s.DeleteGroup(ctx, "web2"), problem.Conflict, "ResourceGroupDeletionBlocked")
-		if existed, err := s.DeleteDocument(ctx, address); !existed || err != nil {
-			t.Fatalf("existed %v, %v", existed, err)
+		wantCode(t, s.DeleteGroup(ctx, "web", all), problem.NotFound, "ResourceGroupNotFound")
+		if d := must[resources.Document](t)(s.Document(ctx, address)); !d.ID.Equal(address) {
+			t.Error("the neighbour's resource is gone")
 		}
-		if err := s.DeleteGroup(ctx, "web2"); err != nil {
-			t.Fatal(err)
+	})
+}
+
+func TestTagDocument(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		s := open(db, everything)
+		putGroup(t, s, "web")
+		address := root.Group("web").Resource("Microsoft.Network/publicIPAddresses", "ip")
+		_, err := s.TagDocument(ctx, address, nil)
+		wantCode(t, err, problem.NotFound, "ResourceNotFound")
+		put(t, s, address)
+		_, err = s.TagDocument(ctx, address, map[string]string{"": "x"})
+		wantCode(t, err, problem.Invalid, "InvalidTag")
+		must[resources.Document](t)(s.TagDocument(ctx, address, map[string]string{"a": "b"}))
+		for range 2 { // nil changes nothing
+			d := must[resources.Document](t)(s.TagDocument(ctx, address, nil))
+			if !strings.Contains(string(d.Body), `"tags":{"a":"b"}`) || !strings.Contains(string(d.Body), `"location":"westeurope"`) {
+				t.Errorf("tagged: %s", d.Body)
+			}
 		}
 	})
 }
@@ -307,7 +370,7 @@ func TestAuthorization(t *testing.T) {
 			"TagGroup":     func() error { _, err := nobody.TagGroup(ctx, "mine", nil); return err },
 			"Group":        func() error { _, err := nobody.Group(ctx, "mine"); return err },
 			"Groups":       func() error { _, err := nobody.Groups(ctx); return err },
-			"DeleteGroup":  func() error { return nobody.DeleteGroup(ctx, "mine") },
+			"DeleteGroup":  func() error { return nobody.DeleteGroup(ctx, "mine", &shelf{}) },
 			"Subscription": func() error { _, err := nobody.Subscription(ctx, subscription); return err },
 			"PutDocument": func() error {
 				_, _, err := nobody.PutDocument(ctx, id, json.RawMessage(`{"location":"x"}`))
@@ -368,7 +431,7 @@ func TestDeleteGroupRace(t *testing.T) {
 			id := root.Group("g").Resource("Microsoft.Network/virtualNetworks", "n")
 			var deleted, created error
 			var wait sync.WaitGroup
-			wait.Go(func() { deleted = s.DeleteGroup(ctx, "g") })
+			wait.Go(func() { deleted = s.DeleteGroup(ctx, "g", &shelf{}) })
 			wait.Go(func() { _, _, created = s.PutDocument(ctx, id, json.RawMessage(`{"location":"x"}`)) })
 			wait.Wait()
 			if (deleted == nil) == (created == nil) {

@@ -31,6 +31,11 @@ type RouterOptions struct {
 	Logger *slog.Logger
 	NewID  func() string // ids of requests
 
+	// InSubscription is nil for an id in a subscription that is there, and GroupExists for a group. They say why a
+	// resource is not found, where the reason is further up. Either may be nil.
+	InSubscription func(id armid.ID) error
+	GroupExists    func(ctx context.Context, name string) error
+
 	Limits Limits           // how much one principal may ask
 	Now    func() time.Time // needed with Limits
 
@@ -121,10 +126,25 @@ func (x *exchange) serve() (*Reply, error) {
 		return nil, err
 	}
 	reply, err := handler(x.r.Context(), &x.request)
+	if problem.KindOf(err) == problem.NotFound {
+		err = x.whyNotFound(err)
+	}
 	if err == nil && reply == nil {
 		return nil, fmt.Errorf("handler of %s returned neither reply nor error", x.operation)
 	}
 	return reply, err
+}
+
+// whyNotFound tells of the group where it is the group that is not there.
+func (x *exchange) whyNotFound(err error) error {
+	exists, group := x.router.options.GroupExists, x.request.ID.ResourceGroup
+	if exists == nil || group == "" {
+		return err
+	}
+	if missing := exists(x.r.Context(), group); problem.KindOf(missing) == problem.NotFound {
+		return missing
+	}
+	return err
 }
 
 // route checks everything that can be said without the provider, and finds the handler.
@@ -138,7 +158,7 @@ func (x *exchange) route() (Handler, error) {
 		return nil, errors.New("authentication succeeded without a principal")
 	}
 	x.r = x.r.WithContext(ctx)
-	id, trailing, err := readPath(x.r.URL)
+	id, trailing, err := x.router.table.readPath(x.r.URL)
 	if err != nil {
 		return nil, invalidPath(err)
 	}
@@ -153,6 +173,11 @@ func (x *exchange) route() (Handler, error) {
 	}
 	if err := x.readQuery(); err != nil {
 		return nil, err
+	}
+	if in := x.router.options.InSubscription; in != nil && m.id.Subscription != "" {
+		if err := in(m.id); err != nil {
+			return nil, err
+		}
 	}
 	return x.choose(m)
 }
@@ -207,19 +232,6 @@ func parameter(q url.Values, name string) string {
 	}
 	return ""
 }
-
-// readPath parses the path. A slash inside a name would change what the path means once decoded, so
-// it is refused; slashes doubled at the front come from endpoints that were configured with one.
-func readPath(u *url.URL) (armid.ID, string, error) {
-	if strings.Contains(strings.ToLower(u.RawPath), "%2f") {
-		return armid.ID{}, "", errors.New("a name contains an encoded slash")
-	}
-	return armid.ParsePath("/" + strings.TrimLeft(noParent.ReplaceAllString(u.Path, "$1/"), "/"))
-}
-
-// noParent is how clients write the path of a generic resource that has no parent: with an empty segment for the
-// parent, between namespace and type, or with the type as the parent of an empty one.
-var noParent = regexp.MustCompile(`(?i)(/providers/[^/]+(?:/[^/]+)?)//`)
 
 // choose picks the handler for the method, and names the operation for the log.
 func (x *exchange) choose(m match) (Handler, error) {

@@ -227,7 +227,7 @@ func TestRefusals(t *testing.T) {
 		{"encoded nul", "GET", group + "/providers/Contoso.Storage/depots/a%00b" + version, "", 400, "InvalidRequestUri"},
 		{"not UTF-8", "GET", group + "/providers/Contoso.Storage/depots/a%ff" + version, "", 400, "InvalidRequestUri"},
 		{"too long", "GET", "/subscriptions/" + long + version, "", 400, "InvalidRequestUri"},
-		{"something else than providers", "GET", group + "/depots/d" + version, "", 400, "InvalidRequestUri"},
+		{"something else than providers", "GET", group + "/depots/d" + version, "", 404, "InvalidResourceType"},
 		{"method", "POST", depot + version, "{}", 405, "MethodNotAllowed"},
 		{"method of a list", "DELETE", group + "/providers/Contoso.Storage/depots" + version, "", 405, "MethodNotAllowed"},
 		{"method of an action", "GET", depot + "/openGate" + version, "", 405, "MethodNotAllowed"},

@@ -38,6 +38,7 @@ type Resource struct {
 // table finds rows. Keys are in lower case.
 type table struct {
 	namespaces map[string]string // lower case -> as spelled
+	own        string            // the namespace of subscriptions and groups, and of what stands in them without one
 	rows       map[string]*row
 }
 
@@ -79,6 +80,9 @@ func (t *table) add(p Provider, r Resource) error {
 		return fmt.Errorf("resource type %s is in the table of %s", r.Type, namespace)
 	}
 	key := strings.ToLower(r.Type)
+	if key == "subscriptions" {
+		t.own = namespace
+	}
 	if _, twice := t.rows[key]; twice {
 		return fmt.Errorf("resource type %s is there twice", r.Type)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"kluis/internal/api/arm"
 	"kluis/internal/deployment"
+	"kluis/internal/problem"
 )
 
 const deploymentType = "Microsoft.Resources/deployments"
@@ -104,13 +105,6 @@ func (h *door) deploymentStatus(ctx context.Context, r *arm.Request) (*arm.Reply
 	}{d.State, encodeFailure(d)}), nil
 }
 
-func (h *door) headDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	if _, err := h.d.Deployment(ctx, r.ID); err != nil {
-		return nil, err
-	}
-	return arm.NoContent(), nil
-}
-
 func (h *door) getDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	d, err := h.d.Deployment(ctx, r.ID)
 	if err != nil {
@@ -120,12 +114,18 @@ func (h *door) getDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, e
 }
 
 func (h *door) listDeployments(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if err := knows(r, "provisioningState"); err != nil {
+		return nil, err
+	}
 	all, err := h.d.Deployments(ctx, r.ID)
 	if err != nil {
 		return nil, err
 	}
 	bodies := []deploymentBody{}
 	for _, d := range all {
+		if !is(r, "provisioningState", d.State) {
+			continue
+		}
 		bodies = append(bodies, encodeDeployment(d))
 	}
 	return arm.List(r, bodies), nil
@@ -153,4 +153,14 @@ func (h *door) validate(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 		validated = append(validated, resourceRef{id.String()})
 	}
 	return arm.OK(map[string]any{"id": r.ID.String(), "name": r.ID.Name(), "type": deploymentType, "properties": map[string]any{"provisioningState": "Succeeded", "mode": body.Properties.Mode, "validatedResources": validated}}), nil
+}
+
+// cancelDeployment refuses: a deployment has ended when it is answered, unless it is at it just now.
+func (h *door) cancelDeployment(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	d, err := h.d.Deployment(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, problem.New(problem.Conflict, "DeploymentCannotBeCancelled", "The deployment '%s' cannot be cancelled because it is in the provisioning state '%s'.", d.ID.Name(), d.State).
+		WithTarget(d.ID.String()).WithAdvice("Wait until it has ended; what it created can be deleted.")
 }

@@ -58,7 +58,7 @@ func open(t *testing.T, db *database.DB) *door {
 	t.Helper()
 	d := &door{t: t}
 	now := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
-	r := resources.New(resources.Options{DB: db, Authorizer: d, TenantID: tenant, SubscriptionID: subscriptionID, SubscriptionName: "Kluis", Now: now})
+	r := resources.New(resources.Options{DB: db, Authorizer: d, TenantID: tenant, SubscriptionID: subscriptionID, SubscriptionName: "Kluis", Locations: []string{"North Europe", "cellar"}, Now: now})
 	s := storage.New(storage.Options{DB: db, Authorizer: d, Groups: r, Bucket: objectstest.NewMemory(), DNSSuffix: "blob.localhost:8443", NewID: uuid.NewString, Now: now})
 	r.Occupy(s)
 	deploy := deployment.New(deployment.Options{DB: db, Authorizer: d, TenantID: tenant, Now: now, NewID: uuid.NewString,
@@ -82,7 +82,7 @@ func open(t *testing.T, db *database.DB) *door {
 			}
 			return identity.With(ctx, identity.Principal{ObjectID: "o"}), nil
 		},
-		Logger: slog.New(slog.DiscardHandler), NewID: uuid.NewString,
+		Logger: slog.New(slog.DiscardHandler), NewID: uuid.NewString, InSubscription: r.InSubscription, GroupExists: r.GroupExists,
 	}, api.Providers(r, deploy, s, arm.Provider{Namespace: "Microsoft.Other", Resources: []arm.Resource{{Type: "Microsoft.Other/things"}}})...)
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestTenantAndSubscription(t *testing.T) {
 	if a := d.want(200, "", d.send("GET", subscription, "")); a.body["state"] != "Enabled" || a.body["tenantId"] != tenant {
 		t.Errorf("subscription %s", a.raw)
 	}
-	if a := d.want(200, "", d.send("GET", subscription+"/locations", "")); at(a.body, "value", 0, "name") != "westeurope" {
+	if a := d.want(200, "", d.send("GET", subscription+"/locations", "")); length(a) != 3 || at(a.body, "value", 0, "name") != "northeurope" || at(a.body, "value", 2, "displayName") != "West Europe" {
 		t.Errorf("locations %s", a.raw)
 	}
 	a := d.want(200, "", d.send("GET", subscription+"/providers/microsoft.network", ""))
@@ -220,7 +220,8 @@ func TestGroups(t *testing.T) {
 		if length(first) != 1 || length(second) != 1 || at(second.body, "value", 0, "name") != "rg2" {
 			t.Errorf("pages %s and %s", first.raw, second.raw)
 		}
-		d.want(200, "", d.send("DELETE", group+"2", ""))
+		gone := d.want(202, "", d.send("DELETE", group+"2", ""))
+		d.want(200, "", d.send("GET", strings.TrimPrefix(strings.Split(gone.header.Get("Location"), "?")[0], "https://localhost"), ""))
 		d.want(404, "ResourceGroupNotFound", d.send("DELETE", group+"2", ""))
 	})
 }
@@ -238,7 +239,9 @@ func TestDocuments(t *testing.T) {
 	if a := d.want(200, "", d.send("GET", group+"/providers/Microsoft.Network/publicIPAddresses", "")); length(a) != 0 {
 		t.Errorf("addresses %s", a.raw)
 	}
-	d.want(409, "ResourceGroupDeletionBlocked", d.send("DELETE", group, ""))
+	if a := d.want(200, "", d.send("PATCH", networks+"/net", `{"tags":{"a":"b"}}`)); at(a.body, "tags", "a") != "b" || a.body["location"] != "westeurope" {
+		t.Errorf("tagged network %s", a.raw)
+	}
 	d.want(200, "", d.send("DELETE", networks+"/net", ""))
 	d.want(204, "", d.send("DELETE", networks+"/net", ""))
 }
@@ -376,6 +379,21 @@ func TestRefusals(t *testing.T) {
 		{"PUT", subscription + "/resourceGroups/new", `{"location":"x"} {}`, 400, "InvalidRequestContent"},
 		{"PUT", subscription + "/resourceGroups/new", large, 413, "RequestContentTooLarge"},
 		{"PUT", subscription + "/resourceGroups/new.", here, 400, "InvalidResourceGroup"},
+		{"POST", group + "/exportTemplate", `{}`, 400, "ExportTemplateNotSupported"},
+		{"POST", group + "/moveResources", `{}`, 400, "MoveResourcesNotSupported"},
+		{"GET", subscription + "/resourceGroups?$filter=color+eq+1", "", 400, "InvalidFilterInQueryString"},
+		{"GET", subscription + "/resources?$filter=color+eq+1", "", 400, "InvalidFilterInQueryString"},
+		{"GET", subscription + "/resourceGroups/new/resources", "", 404, "ResourceGroupNotFound"},
+		{"GET", subscription + "/operationresults/%7B%7D", "", 404, "OperationNotFound"},
+		{"PUT", subscription + "/tagNames/color", "", 400, "PredefinedTagsNotSupported"},
+		{"GET", subscription + "/resourceGroups/new/providers/Microsoft.Network/virtualNetworks/none", "", 404, "ResourceGroupNotFound"},
+		{"GET", networks + "/none/providers/Microsoft.Resources/tags/default", "", 404, "ResourceNotFound"},
+		{"GET", group + "/providers/Microsoft.Resources/tags/other", "", 404, "ResourceNotFound"},
+		{"PATCH", group + "/providers/Microsoft.Resources/tags/default", `{"operation":"Paint","properties":{"tags":{}}}`, 400, "InvalidTagsPatchOperation"},
+		{"PUT", subscription + "/providers/Microsoft.Resources/tags/default", `{"properties":{"tags":{"a":"b"}}}`, 400, "TagsNotSupported"},
+		{"POST", deployments + "/d/whatIf", `{}`, 400, "WhatIfNotSupported"},
+		{"POST", deployments + "/d/cancel", "", 404, "DeploymentNotFound"},
+		{"POST", subscription + "/providers/Microsoft.Network/unregister", "", 400, "UnregisterProviderNotSupported"},
 		{"PUT", group, `{"location":"elsewhere"}`, 409, "InvalidResourceGroupLocation"},
 		{"PATCH", group, `[]`, 400, "InvalidRequestContent"},
 		{"PATCH", subscription + "/resourceGroups/new", `{"tags":{}}`, 404, "ResourceGroupNotFound"},
