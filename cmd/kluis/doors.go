@@ -15,6 +15,7 @@ import (
 	"kluis/internal/api/arm"
 	"kluis/internal/api/blob"
 	"kluis/internal/api/compute"
+	"kluis/internal/api/graph"
 	"kluis/internal/api/keyvault"
 	"kluis/internal/api/login"
 	"kluis/internal/api/recoveryservices"
@@ -58,6 +59,7 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 		Authority:    p.base + "/" + p.install.TenantID, Suffix: "blob." + p.domain, NewID: uuid.NewString, Logger: p.log})
 	tokens := login.Handler(p.identity, login.Options{ARMAudience: p.base, KeyVaultDNS: vaultSuffix, StorageDNS: host,
 		Now: time.Now, NewID: uuid.NewString, Logger: p.log})
+	directory := graph.Handler(p.identity, graph.Options{Authenticate: login.Authenticate(p.identity, p.audiences), Logger: p.log})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case below(r.Host, "vault."+p.domain) || strings.HasPrefix(r.URL.Path, "/keyvault/"):
@@ -66,6 +68,8 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 			blobs.ServeHTTP(w, r)
 		case login.Owns(r.URL.Path):
 			tokens.ServeHTTP(w, r)
+		case graph.Owns(r.URL.Path):
+			directory.ServeHTTP(w, r)
 		default:
 			manager.ServeHTTP(w, r)
 		}

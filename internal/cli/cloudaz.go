@@ -3,12 +3,15 @@ package cli
 import (
 	"bytes"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"kluis/internal/client"
 )
 
 //go:embed sitecustomize.py
@@ -48,11 +51,8 @@ az backup vault list`, cobra.NoArgs, func(c *call) error {
 				{name: "PYTHONPATH", value: including(os.Getenv("PYTHONPATH"), string(os.PathListSeparator), python)},
 			},
 			commands: []string{
-				fmt.Sprintf("grep -qsF %s %s || az cloud register --name %s --endpoint-resource-manager %s --endpoint-management %[4]s"+
-					" --endpoint-active-directory %[1]s --endpoint-active-directory-resource-id %[4]s --endpoint-active-directory-graph-resource-id %[4]s"+
-					" --suffix-keyvault-dns %[5]s --suffix-storage-endpoint %[6]s",
-					quote(authority), quote(filepath.Join(dir, "clouds.config")), quote(cloud.Name), quote(c.Endpoint()),
-					quote("."+cloud.Suffixes.KeyVaultDNS), quote(cloud.Suffixes.Storage)),
+				fmt.Sprintf("grep -qsF %s %s || az cloud register --name %s --cloud-config %s", quote(authority),
+					quote(filepath.Join(dir, "clouds.config")), quote(cloud.Name), quote(string(azCloud(authority, c.Endpoint(), cloud)))),
 				"az cloud set --name " + quote(cloud.Name) + " --only-show-errors",
 				secret + " | az login --service-principal --username " + quote(c.ClientID()) + " --tenant " + quote(c.TenantID()) + " --password @- --output none --only-show-errors",
 			},
@@ -67,6 +67,17 @@ shell. A file in the folder mends a fault of Debian's package when az starts; se
 The authority is in the style of AD FS, since with one in the style of Entra az asks a public host whether it is genuine.`
 	cmd.Flags().String("config-dir", "", "folder for what az keeps (default: one for each server, in your configuration folder)")
 	return cmd
+}
+
+// azCloud describes the server in az's own words, all of them: az has no flag for the place of Microsoft Graph, where
+// it looks up whom an access policy is for.
+func azCloud(authority, endpoint string, c client.Cloud) []byte {
+	text, _ := json.Marshal(map[string]any{ // strings never fail
+		"endpoints": map[string]string{"resource_manager": endpoint, "management": endpoint, "active_directory": authority,
+			"active_directory_resource_id": endpoint, "active_directory_graph_resource_id": endpoint, "microsoft_graph_resource_id": endpoint},
+		"suffixes": map[string]string{"keyvault_dns": "." + c.Suffixes.KeyVaultDNS, "storage_endpoint": c.Suffixes.Storage},
+	})
+	return text
 }
 
 // azFolder is where az keeps what belongs to this server; only its user can enter.
