@@ -317,6 +317,19 @@ func (s *Service) mountOf(id string) (Mount, bool) {
 	return m, true
 }
 
+// served reports whether a mount of a recovery point is there.
+func (s *Service) served(p Point) bool {
+	now, id := s.o.Now(), p.Item.Child("recoveryPoints", p.ID).Key()
+	s.mounts.mu.Lock()
+	defer s.mounts.mu.Unlock()
+	for _, m := range s.mounts.byID {
+		if m.Point.Key() == id && now.Before(m.Expiry) {
+			return true
+		}
+	}
+	return false
+}
+
 // Revoke ends a mount of a recovery point, or all of them if id is empty. When it returns nothing of them can be
 // read any more. Nothing there is no error: a mount may just have ended by itself.
 func (s *Service) Revoke(ctx context.Context, point armid.ID, id string) error {

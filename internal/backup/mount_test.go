@@ -98,7 +98,13 @@ func TestMount(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		h, _, p := mountedHouse(t, db)
 		image := must(os.ReadFile(h.imageOf("web1")))(t)
+		if must(h.Point(h.ctx, idOf(p)))(t).Served {
+			t.Error("a recovery point without a mount is served")
+		}
 		m := h.provision(p, false)
+		if listed := must(h.Points(h.ctx, p.Item))(t); !listed[0].Served || !must(h.Point(h.ctx, idOf(p)))(t).Served {
+			t.Error("a recovery point with a mount is not served")
+		}
 		got := make([]byte, m.Disks[0].Size())
 		if _, err := m.Disks[0].ReadAt(got, 0); err != nil || !bytes.Equal(got, image) || len(m.Disks) != 1 {
 			t.Errorf("%d disks, read of the first: %v", len(m.Disks), err)

@@ -32,6 +32,9 @@ type Point struct {
 	Excluded          []PointDisk   `json:"excluded,omitempty"` // disks that the VM had and that were left out
 	Keys              []KeyPair     `json:"keys,omitempty"`
 	Verdict           proof.Verdict `json:"verdict"`
+
+	// Served says that a mount of the point is there now (mount.go). It is nothing that a point keeps.
+	Served bool `json:"-"`
 }
 
 // PointDisk is one disk of a recovery point.
@@ -93,7 +96,13 @@ func (s *Service) Points(ctx context.Context, item armid.ID) (points []Point, er
 	if _, err := s.lookupItem(ctx, item); err != nil {
 		return nil, err
 	}
-	return s.lookupPoints(ctx, item)
+	if points, err = s.lookupPoints(ctx, item); err != nil {
+		return nil, err
+	}
+	for i := range points {
+		points[i].Served = s.served(points[i])
+	}
+	return points, nil
 }
 
 func (s *Service) lookupPoints(ctx context.Context, item armid.ID) (points []Point, err error) {
@@ -109,7 +118,12 @@ func (s *Service) Point(ctx context.Context, id armid.ID) (Point, error) {
 	if err := s.o.Authorizer.Authorize(ctx, pointActions+"/read", vaultOf(id)); err != nil {
 		return Point{}, err
 	}
-	return s.lookupPoint(ctx, id)
+	p, err := s.lookupPoint(ctx, id)
+	if err != nil {
+		return Point{}, err
+	}
+	p.Served = s.served(p)
+	return p, nil
 }
 
 func (s *Service) lookupPoint(ctx context.Context, id armid.ID) (p Point, err error) {

@@ -457,6 +457,11 @@ func restoreTypeNotSupported(t string) *problem.Error {
 		WithAdvice("Restore with recoveryType RestoreDisks, then deploy the template that the restore writes.")
 }
 
+func restoreElsewhere(vault RecoveryVault, region string) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "The vault %s is in %s: disks are restored there, not in %.60s.", vault.ID.Name(), vault.Location, region).
+		WithTarget("properties.region").WithAdvice("Name the vault's own region, or leave region out.")
+}
+
 func restoreNeeds(what string) *problem.Error {
 	return problem.New(problem.Invalid, "BMSUserErrorInvalidRestoreRequest", "The restore request has no %s.", what).
 		WithAdvice("Give %s, as for: az backup restore restore-disks --target-resource-group … --storage-account ….", what)

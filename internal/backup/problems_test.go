@@ -50,7 +50,7 @@ func TestProblems(t *testing.T) {
 		invalidSoftDelete(SoftDelete{"Sometimes", 3}), softDeleteAlwaysOn(vault), invalidEnhancedSecurity("On"), diskExclusionOfEncrypted(vm),
 		vmHasNoLun(vm, 7, []int{0, 1}), pointGone(Point{VM: vm, Time: at("2026-11-01 22:00")}), storeDamaged(item, errors.New("points/0a1b: bytes are damaged")), dataDeleted(item),
 		keySizeInvalid(vm), vmHasNoDisk(vm, "data", []string{"os"}), keyDoesNotOpen(vm, proof.DiskVerdict{Name: "os", Kind: proof.WrongKey, Reason: "the key in the recovery point opens none of the key slots"}),
-		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),
+		restoreTypeNotSupported("OriginalLocation"), restoreNeeds("storageAccountId"), restoreElsewhere(vault, "westus"), noSuchDisk(7, []string{"os (LUN -1)", "data (LUN 0)"}),
 	}
 	served := Point{VM: vm}
 	all = append(all, mountsOff(), tooManyMounts(), mountNotFound("7"), pointHasNoDisk(served, "data", []string{"os"}),

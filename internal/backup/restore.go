@@ -25,6 +25,7 @@ type RestoreRequest struct {
 	Type           string   // RestoreDisks
 	TargetGroup    armid.ID // where the restored disks become resources
 	StorageAccount armid.ID // where configuration and template are left
+	Region         string   // that of the vault, or empty
 	Luns           []int    // data disks to restore beside the OS disk; nil restores all
 }
 
@@ -52,14 +53,8 @@ func (s *Service) Restore(ctx context.Context, req RestoreRequest) (j job.Job, e
 	if err := s.o.Authorizer.Authorize(ctx, pointActions+"/restore/action", vaultOf(req.Point)); err != nil {
 		return job.Job{}, err
 	}
-	p, err := s.lookupPoint(ctx, req.Point)
+	p, err := s.restorable(ctx, req)
 	if err != nil {
-		return job.Job{}, err
-	}
-	if err := s.checkTarget(ctx, p, req); err != nil {
-		return job.Job{}, err
-	}
-	if err := s.checkRestoreKeys(s.o.AsService(ctx), p); err != nil {
 		return job.Job{}, err
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
@@ -84,6 +79,35 @@ func (s *Service) Restore(ctx context.Context, req RestoreRequest) (j job.Job, e
 	return j, err
 }
 
+// ValidateRestore is Restore up to where it would begin. In Azure there are two operations for it, each with an
+// action of its own.
+func (s *Service) ValidateRestore(ctx context.Context, action string, req RestoreRequest) error {
+	if err := s.o.Authorizer.Authorize(ctx, action, vaultOf(req.Point)); err != nil {
+		return err
+	}
+	p, err := s.restorable(ctx, req)
+	if err != nil {
+		return err
+	}
+	item, err := s.lookupItem(ctx, p.Item)
+	if err != nil {
+		return err
+	}
+	return item.readable()
+}
+
+// restorable returns the recovery point, if it can be restored as the request wants it.
+func (s *Service) restorable(ctx context.Context, req RestoreRequest) (Point, error) {
+	p, err := s.lookupPoint(ctx, req.Point)
+	if err != nil {
+		return Point{}, err
+	}
+	if err := s.checkTarget(ctx, p, req); err != nil {
+		return Point{}, err
+	}
+	return p, s.checkRestoreKeys(s.o.AsService(ctx), p)
+}
+
 // containerFor makes a container name that no other restore has: "{vm}-{32 hex digits}".
 func (s *Service) containerFor(p Point) string {
 	var name strings.Builder
@@ -100,6 +124,11 @@ func (s *Service) containerFor(p Point) string {
 func (s *Service) checkTarget(ctx context.Context, p Point, req RestoreRequest) error {
 	if req.Type != restoreDisks {
 		return restoreTypeNotSupported(req.Type)
+	}
+	if vault, err := s.lookupVault(ctx, vaultOf(p.Item)); err != nil {
+		return err
+	} else if req.Region != "" && !sameRegion(req.Region, vault.Location) {
+		return restoreElsewhere(vault, req.Region)
 	}
 	if req.TargetGroup.ResourceGroup == "" {
 		return restoreNeeds("targetResourceGroupId")
@@ -123,6 +152,11 @@ func (s *Service) checkTarget(ctx context.Context, p Point, req RestoreRequest) 
 		return err
 	}
 	return s.o.Groups.GroupExists(ctx, req.TargetGroup.ResourceGroup)
+}
+
+// sameRegion compares names of regions, which people also write with blanks: West Europe.
+func sameRegion(a, b string) bool {
+	return strings.EqualFold(strings.ReplaceAll(a, " ", ""), strings.ReplaceAll(b, " ", ""))
 }
 
 // checkRestoreKeys makes sure that the keys a restored VM will ask for are where its settings say.

@@ -143,6 +143,11 @@ func (s *Service) VaultOf(ctx context.Context, part armid.ID, verb string) (Reco
 	return s.lookupVault(ctx, vaultOf(part))
 }
 
+// AllowedAt is nil if the caller may do an action of a location, which belongs to no vault.
+func (s *Service) AllowedAt(ctx context.Context, location armid.ID, action string) error {
+	return s.o.Authorizer.Authorize(ctx, action, location.Scope())
+}
+
 // ConfigureVault changes a vault by one of its parts, for whom may write that part.
 func (s *Service) ConfigureVault(ctx context.Context, part armid.ID, change func(*RecoveryVault)) (RecoveryVault, error) {
 	v, err := s.VaultOf(ctx, part, "write")

@@ -32,7 +32,7 @@ type Resource struct {
 	List                    Handler // GET on the type without a name
 
 	Actions    map[string]Handler // POST on one more segment, by its name
-	GetActions map[string]Handler // GET on one more segment that is not a child type
+	GetActions map[string]Handler // GET on one more segment that is not a child type; "*" is any other one
 }
 
 // table finds rows. Keys are in lower case.
@@ -223,8 +223,10 @@ func (m match) get() (Handler, string) {
 	if m.resource == nil {
 		return nil, ""
 	}
-	name := m.resource.getActions[strings.ToLower(m.trailing)]
-	return m.resource.GetActions[name], name
+	if name := m.resource.getActions[strings.ToLower(m.trailing)]; name != "" {
+		return m.resource.GetActions[name], name
+	}
+	return m.resource.GetActions["*"], m.trailing
 }
 
 func (m match) post() (Handler, string) {

@@ -57,6 +57,15 @@ func (d *door) listProtectable(ctx context.Context, r *arm.Request) (*arm.Reply,
 
 // listContainers: each protected VM is alone in its container.
 func (d *door) listContainers(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	return d.containersOf(ctx, r, func(backup.Item) bool { return true })
+}
+
+// listDeletedContainers are those whose item can still be undeleted.
+func (d *door) listDeletedContainers(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	return d.containersOf(ctx, r, backup.Item.SoftDeleted)
+}
+
+func (d *door) containersOf(ctx context.Context, r *arm.Request, meant func(backup.Item) bool) (*arm.Reply, error) {
 	f, err := filterOf(r, "backupManagementType", "containerType", "backupEngineName", "fabricName", "status", "friendlyName")
 	if err != nil {
 		return nil, err
@@ -67,16 +76,28 @@ func (d *door) listContainers(ctx context.Context, r *arm.Request) (*arm.Reply, 
 	}
 	bodies := []resource[containerProperties]{}
 	for _, i := range all {
-		if f.is("backupManagementType", management) && f.is("friendlyName", i.VM.Name()) && f.is("status", "Registered") &&
+		if meant(i) && f.is("backupManagementType", management) && f.is("friendlyName", i.VM.Name()) && f.is("status", "Registered") &&
 			f.is("containerType", "IaasVMContainer", vmType) && f.is("fabricName", fabricName) && f.is("backupEngineName", "") {
-			id := i.ID.Parent()
-			bodies = append(bodies, resource[containerProperties]{id.String(), id.Name(), containers, containerProperties{
-				VirtualMachineID: i.VM.String(), VirtualMachineVersion: "Compute", ResourceGroup: i.VM.ResourceGroup, FriendlyName: i.VM.Name(),
-				BackupManagementType: management, RegistrationStatus: "Registered", HealthStatus: "Healthy",
-				ContainerType: vmType, ProtectableObjectType: vmType}})
+			bodies = append(bodies, encodeContainer(i))
 		}
 	}
 	return arm.List(r, bodies), nil
+}
+
+func (d *door) getContainer(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	i, err := d.s.Item(ctx, r.ID.Child("protectedItems", "VM;"+containerName(r.ID.Name())))
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(encodeContainer(i)), nil
+}
+
+func encodeContainer(i backup.Item) resource[containerProperties] {
+	id := i.ID.Parent()
+	return resource[containerProperties]{id.String(), id.Name(), containers, containerProperties{
+		VirtualMachineID: i.VM.String(), VirtualMachineVersion: "Compute", ResourceGroup: i.VM.ResourceGroup, FriendlyName: i.VM.Name(),
+		BackupManagementType: management, RegistrationStatus: "Registered", HealthStatus: "Healthy",
+		ContainerType: vmType, ProtectableObjectType: vmType}}
 }
 
 func decodeCheck(r *arm.Request) (body checkRequest, err error) {

@@ -205,6 +205,20 @@ func (f *fake) Restore(_ context.Context, r backup.RestoreRequest) (backup.Job, 
 	return f.job("Restore"), nil
 }
 
+// ValidateRestore answers as Restore would, and notes nothing.
+func (f *fake) ValidateRestore(ctx context.Context, _ string, r backup.RestoreRequest) error {
+	_, err := (&fake{}).Restore(ctx, r)
+	if _, notThere := f.Point(ctx, r.Point); notThere != nil {
+		return notThere
+	}
+	return err
+}
+
+func (f *fake) AllowedAt(_ context.Context, _ armid.ID, action string) error {
+	f.acted = append(f.acted, action)
+	return nil
+}
+
 func (f *fake) Provision(_ context.Context, r backup.MountRequest) (backup.Mount, error) {
 	f.asked = append(f.asked, r)
 	return f.mount, nil
@@ -354,6 +368,12 @@ type answer struct {
 // ask sends one request through the real router.
 func ask(t *testing.T, s recoveryservices.Service, method, target, body string) answer {
 	t.Helper()
+	return doorTo(t, s)(method, target, body)
+}
+
+// doorTo is a door that stays: what one request leaves, the next one finds.
+func doorTo(t *testing.T, s recoveryservices.Service) func(method, target, body string) answer {
+	t.Helper()
 	n := 0
 	router, err := arm.NewRouter(arm.RouterOptions{
 		Authenticate: func(ctx context.Context, _ *http.Request) (context.Context, error) {
@@ -367,18 +387,21 @@ func ask(t *testing.T, s recoveryservices.Service, method, target, body string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := httptest.NewRecorder()
-	router.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, host+target, strings.NewReader(body)))
-	a := answer{Status: w.Code, Header: w.Header()}
-	if a.Raw, err = io.ReadAll(w.Body); err != nil {
-		t.Fatal(err)
-	}
-	if len(a.Raw) > 0 {
-		if err := json.Unmarshal(a.Raw, &a.Body); err != nil {
-			t.Fatalf("%s %s answers %q: %v", method, target, a.Raw, err)
+	return func(method, target, body string) answer {
+		t.Helper()
+		w := httptest.NewRecorder()
+		router.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), method, host+target, strings.NewReader(body)))
+		a := answer{Status: w.Code, Header: w.Header()}
+		if a.Raw, err = io.ReadAll(w.Body); err != nil {
+			t.Fatal(err)
 		}
+		if len(a.Raw) > 0 {
+			if err := json.Unmarshal(a.Raw, &a.Body); err != nil {
+				t.Fatalf("%s %s answers %q: %v", method, target, a.Raw, err)
+			}
+		}
+		return a
 	}
-	return a
 }
 
 // at walks into decoded JSON: names and indexes, joined by dots.

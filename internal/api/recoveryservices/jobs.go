@@ -2,7 +2,6 @@ package recoveryservices
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -19,27 +18,30 @@ func (d *door) encodeJob(r *arm.Request, j backup.Job, whole bool) resource[jobP
 	}
 	p := jobProperties{
 		JobType: "AzureIaaSVMJob", ContainerName: containerName(j.Entity[strings.LastIndexByte(j.Entity, '/')+1:]),
-		Duration: duration(j.Created, j.Ended, now), VirtualMachineVersion: "Compute", EntityFriendlyName: name, BackupManagementType: management,
+		Duration: span(r, duration(j.Created, j.Ended, now)), VirtualMachineVersion: "Compute", EntityFriendlyName: name, BackupManagementType: management,
 		Operation: j.Kind, Status: j.Status(), StartTime: azureTime(j.Created), EndTime: timeOrNothing(j.Ended),
 		ActivityID: j.Correlation, IsUserTriggered: j.Correlation != "",
 	}
 	if backup.Cancellable(j) {
-		p.ActionsInfo = []string{"Cancellable"}
+		p.ActionsInfo = []any{word(r, "Cancellable")}
 	}
 	for i := len(j.Problems) - 1; i >= 0; i-- { // what ended the job stands first
 		e := j.Problems[i]
 		p.ErrorDetails = append(p.ErrorDetails, jobError{errorNumber, e.Code, e.Message, recommendations(e.Advice)})
 	}
 	if whole {
-		p.ExtendedInfo = extendJob(j, now)
+		p.ExtendedInfo = extendJob(r, j, now)
 	}
 	return resource[jobProperties]{vaultOf(r.ID).Child("backupJobs", j.ID).String(), j.ID, jobs, p}
 }
 
-func extendJob(j backup.Job, now time.Time) *jobExtended {
+func extendJob(r *arm.Request, j backup.Job, now time.Time) *jobExtended {
 	e := &jobExtended{Tasks: []jobTask{}, Bag: j.Details, Percentage: percentage(j), Remaining: remaining(j, now)}
 	if e.Bag == nil {
 		e.Bag = map[string]string{}
+	}
+	if j.Status() == "Failed" && len(j.Problems) > 0 {
+		e.Message = j.Problems[len(j.Problems)-1].Message
 	}
 	switch j.Kind {
 	case "Backup":
@@ -49,7 +51,7 @@ func extendJob(j backup.Job, now time.Time) *jobExtended {
 	}
 	for _, t := range j.Tasks {
 		e.Tasks = append(e.Tasks, jobTask{ID: t.Name, StartTime: timeOrNothing(t.Started), EndTime: timeOrNothing(t.Ended),
-			Duration: duration(t.Started, t.Ended, now), Status: string(t.Status), Details: t.Note})
+			Duration: span(r, duration(t.Started, t.Ended, now)), Status: string(t.Status), Details: t.Note})
 	}
 	return e
 }
@@ -88,30 +90,14 @@ func remaining(j backup.Job, now time.Time) string {
 }
 
 // duration is how long something has taken, or takes until now.
-func duration(from, to, now time.Time) string {
+func duration(from, to, now time.Time) time.Duration {
 	if from.IsZero() {
-		return "PT0S"
+		return 0
 	}
 	if to.IsZero() {
 		to = now
 	}
-	return iso(to.Sub(from))
-}
-
-// iso writes a duration as ISO 8601 does, to the millisecond: PT1H1M22.5S.
-func iso(d time.Duration) string {
-	d = max(d, 0).Round(time.Millisecond)
-	s := "PT"
-	if h := d / time.Hour; h > 0 {
-		s += fmt.Sprintf("%dH", h)
-	}
-	if m := d % time.Hour / time.Minute; m > 0 {
-		s += fmt.Sprintf("%dM", m)
-	}
-	if ms := d % time.Minute / time.Millisecond; ms > 0 || s == "PT" {
-		s += strings.TrimSuffix(strings.TrimRight(fmt.Sprintf("%d.%03d", ms/1000, ms%1000), "0"), ".") + "S"
-	}
-	return s
+	return max(to.Sub(from), 0)
 }
 
 func (d *door) getJob(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -122,9 +108,12 @@ func (d *door) getJob(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	return arm.OK(d.encodeJob(r, j, true)), nil
 }
 
+// jobConditions are those of a $filter on jobs.
+var jobConditions = []string{"status", "operation", "jobId", "backupManagementType", "startTime", "endTime"}
+
 // listJobs: the period is that in which a job began.
 func (d *door) listJobs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	f, err := filterOf(r, "status", "operation", "jobId", "backupManagementType", "startTime", "endTime")
+	f, err := filterOf(r, jobConditions...)
 	if err != nil {
 		return nil, err
 	}
@@ -151,4 +140,37 @@ func (d *door) cancelJob(ctx context.Context, r *arm.Request) (*arm.Reply, error
 		return nil, err
 	}
 	return arm.Accepted(r.URL(r.ID.Child("operationsStatus", r.ID.Name()).String()), r.URL(r.ID.Child("operationResults", r.ID.Name()).String())), nil
+}
+
+// exportJobs: Azure writes the jobs into a blob. Here they are read from the list itself, by whoever may read it.
+func (d *door) exportJobs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if _, err := filterOf(r, jobConditions...); err != nil {
+		return nil, err
+	}
+	if _, err := d.s.VaultOf(ctx, target(r), "action"); err != nil {
+		return nil, err
+	}
+	id := d.o.NewID()
+	d.exports.keep(r.ID, id, d.o.Now(), r.Query.Get("$filter"))
+	return arm.Accepted("", r.URL(r.ID.Child("backupJobs", "operationResults").String()+"/"+id)), nil
+}
+
+// exportResult tells where the exported jobs are. Azure asks for it under a job's address that is none.
+func (d *door) exportResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	vault := vaultOf(r.ID)
+	if _, err := d.s.VaultOf(ctx, r.ID, "read"); err != nil {
+		return nil, err
+	}
+	if !strings.EqualFold(r.ID.Name(), "operationResults") {
+		return nil, noSuchOperation(r.Action)
+	}
+	export, err := d.exports.find(vault, r.Action)
+	if err != nil {
+		return nil, err
+	}
+	var query []string
+	if export.body != "" {
+		query = []string{"$filter", export.body}
+	}
+	return arm.OK(exportBody{Operation: exportOperation{ObjectType: "ExportJobsOperationResultInfo", URL: r.URL(vault.String()+"/backupJobs", query...)}}), nil
 }

@@ -7,7 +7,7 @@ import (
 	"kluis/internal/backup"
 )
 
-func encodePoint(p backup.Point) resource[pointProperties] {
+func encodePoint(r *arm.Request, p backup.Point) resource[pointProperties] {
 	config := diskConfiguration{Included: len(p.Disks), Attached: len(p.Disks) + len(p.Excluded), IncludedList: []attachedLun{}, ExcludedList: []attachedLun{}}
 	for _, d := range p.Disks {
 		config.IncludedList = append(config.IncludedList, attachedLun{d.Lun, d.Name})
@@ -17,7 +17,8 @@ func encodePoint(p backup.Point) resource[pointProperties] {
 	}
 	body := pointProperties{
 		ObjectType: "IaasVMRecoveryPoint", Type: p.Consistency, Time: azureTime(p.Time), StorageType: "NormalStorage", Encrypted: p.Encrypted(),
-		Tiers: []tier{{"HardenedRP", "Valid"}}, Managed: true, VMSize: p.VMSize, OSType: p.OSType, Disks: config, SecurityType: "None",
+		InstantSessionActive: p.Served,
+		Tiers:                []tier{{word(r, "HardenedRP"), word(r, "Valid")}}, Managed: true, VMSize: p.VMSize, OSType: p.OSType, Disks: config, SecurityType: "None",
 		Retention: retention{azureTime(p.Expiry)},
 	}
 	body.MoveReadiness.Archived.Info = "There is no archive tier here."
@@ -36,7 +37,7 @@ func (d *door) getPoint(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	if err != nil {
 		return nil, err
 	}
-	body := encodePoint(p)
+	body := encodePoint(r, p)
 	ours := &body.Properties
 	ours.BackedUp = p.Disks
 	for i, k := range keys {
@@ -85,8 +86,16 @@ func (d *door) listPoints(ctx context.Context, r *arm.Request) (*arm.Reply, erro
 	for _, p := range all {
 		if !p.Time.Before(from) && !p.Time.After(to) && f.is("moveReadyRPOnly", "false") &&
 			f.is("restorePointQueryType", "All", "Full", "FullAndDifferential", "Invalid") {
-			bodies = append(bodies, encodePoint(p))
+			bodies = append(bodies, encodePoint(r, p))
 		}
 	}
 	return arm.List(r, bodies), nil
+}
+
+// recommendedForMove: none are, since there is nowhere to move them to.
+func (d *door) recommendedForMove(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if _, err := d.s.Item(ctx, r.ID); err != nil {
+		return nil, err
+	}
+	return arm.List(r, []struct{}{}), nil
 }

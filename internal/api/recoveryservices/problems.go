@@ -58,6 +58,11 @@ func noResourceGuard(id armid.ID) *problem.Error {
 		WithTarget(id.String()).WithAdvice("%s", resourceGuard.advice)
 }
 
+func noSuchOperation(id string) *problem.Error {
+	return problem.New(problem.NotFound, "OperationNotFound", "There is no operation %.60q.", id).
+		WithAdvice("Start it again; what an operation without a job has answered is kept for a while only.")
+}
+
 func otherPoint(asked, named string) *problem.Error {
 	return problem.New(problem.Invalid, "BMSUserErrorInvalidRestoreRequest",
 		"The request is for recovery point %.60q, and its body names %.60q.", asked, named).

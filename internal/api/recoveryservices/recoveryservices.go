@@ -53,6 +53,7 @@ type Service interface {
 	Point(ctx context.Context, id armid.ID) (backup.Point, error)
 	PointKeys(ctx context.Context, id armid.ID) ([]backup.KeyBackup, error)
 	Restore(ctx context.Context, r backup.RestoreRequest) (backup.Job, error)
+	ValidateRestore(ctx context.Context, action string, r backup.RestoreRequest) error
 	Provision(ctx context.Context, r backup.MountRequest) (backup.Mount, error)
 	Mount(ctx context.Context, vault armid.ID, id string) (backup.Mount, error)
 	Revoke(ctx context.Context, point armid.ID, mount string) error
@@ -60,6 +61,7 @@ type Service interface {
 	Job(ctx context.Context, vault armid.ID, id string) (backup.Job, error)
 	CancelJob(ctx context.Context, vault armid.ID, id string) error
 	Alerts(ctx context.Context, vault armid.ID) ([]backup.Alert, error)
+	AllowedAt(ctx context.Context, location armid.ID, action string) error
 }
 
 // Options are what the door needs beside the service.
@@ -69,13 +71,16 @@ type Options struct {
 }
 
 type door struct {
-	s Service
-	o Options
+	s           Service
+	o           Options
+	validations answers[validationBody]
+	exports     answers[string] // the $filter of each
 }
 
 // Types as ids and bodies spell them.
 const (
 	namespace  = "Microsoft.RecoveryServices"
+	locations  = namespace + "/locations"
 	vaults     = namespace + "/vaults"
 	policies   = vaults + "/backupPolicies"
 	fabrics    = vaults + "/backupFabrics"
@@ -96,10 +101,17 @@ const (
 
 // Provider is the table of what the door answers.
 func Provider(s Service, o Options) arm.Provider {
-	d := &door{s, o}
-	return arm.Provider{Namespace: namespace, Versions: versions, Resources: slices.Concat(d.refused(), []arm.Resource{
+	d := &door{s: s, o: o}
+	return arm.Provider{Namespace: namespace, Versions: versions, Resources: slices.Concat(d.table(), d.refused())}
+}
+
+// table has the rows of what is here.
+func (d *door) table() []arm.Resource {
+	return []arm.Resource{
+		{Type: namespace + "/operations", List: d.listOperations},
 		{Type: vaults, Get: d.getVault, Put: d.putVault, Patch: d.patchVault, Delete: d.deleteVault, List: d.listVaults, Actions: map[string]arm.Handler{
-			"backupSecurityPIN": d.refuse(securityPIN)}},
+			"backupSecurityPIN": d.refuse(securityPIN), "backupValidateOperation": d.validateOperation,
+			"backupTriggerValidateOperation": d.triggerValidateOperation, "backupJobsExport": d.exportJobs}},
 		{Type: vaults + "/operationStatus", Get: d.vaultOperationStatus},
 		{Type: vaults + "/operationResults", Get: d.vaultOperationResult},
 		{Type: vaults + "/usages", List: d.listVaultUsages},
@@ -116,15 +128,22 @@ func Provider(s Service, o Options) arm.Provider {
 		{Type: fabrics, Actions: map[string]arm.Handler{"refreshContainers": d.refresh}},
 		{Type: vaults + "/backupProtectableItems", List: d.listProtectable},
 		{Type: vaults + "/backupProtectionContainers", List: d.listContainers},
-		{Type: namespace + "/locations", Actions: map[string]arm.Handler{
+		{Type: vaults + "/backupDeletedProtectionContainers", List: d.listDeletedContainers},
+		{Type: containers, Get: d.getContainer, Put: d.refuse(workloads), Delete: d.refuse(workloads),
+			Actions: map[string]arm.Handler{"inquire": d.refuse(workloads)}},
+		{Type: locations, GetActions: map[string]arm.Handler{"backupAadProperties": d.refuseAt(otherRegion)}, Actions: map[string]arm.Handler{
 			"backupStatus": d.backupStatus, "backupPreValidateProtection": d.preValidate, "backupValidateFeatures": d.validateFeatures,
-			"checkNameAvailability": d.checkVaultName}},
+			"checkNameAvailability": d.checkVaultName, "capabilities": d.capabilities, "backupCrossRegionRestore": d.refuseAt(otherRegion),
+			"backupCrrJob": d.refuseAt(otherRegion), "backupCrrJobs": d.refuseAt(otherRegion)}},
 
-		{Type: items, Get: d.getItem, Put: d.putItem, Delete: d.deleteItem, Actions: map[string]arm.Handler{"backup": d.backUp}},
+		{Type: items, Get: d.getItem, Put: d.putItem, Delete: d.deleteItem, Actions: map[string]arm.Handler{
+			"backup": d.backUp, "recoveryPointsRecommendedForMove": d.recommendedForMove}},
 		{Type: vaults + "/backupProtectedItems", List: d.listItems},
 		{Type: points, Get: d.getPoint, List: d.listPoints, Actions: map[string]arm.Handler{"restore": d.restore,
-			"provisionInstantItemRecovery": d.provision, "revokeInstantItemRecovery": d.revoke}},
-		{Type: jobs, Get: d.getJob, List: d.listJobs, Actions: map[string]arm.Handler{"cancel": d.cancelJob}},
+			"provisionInstantItemRecovery": d.provision, "revokeInstantItemRecovery": d.revoke,
+			"move": d.refuse(archiveTier), "accessToken": d.refuse(otherRegion)}},
+		{Type: jobs, Get: d.getJob, List: d.listJobs, Actions: map[string]arm.Handler{"cancel": d.cancelJob},
+			GetActions: map[string]arm.Handler{"*": d.exportResult}},
 		{Type: alerts, List: d.listAlerts},
 
 		{Type: vaults + "/backupOperations", Get: d.operationStatus},
@@ -135,7 +154,9 @@ func Provider(s Service, o Options) arm.Provider {
 		{Type: jobs + "/operationResults", Get: d.cancelResult},
 		{Type: fabrics + "/operationsStatus", Get: d.fabricOperationStatus},
 		{Type: fabrics + "/operationResults", Get: d.fabricOperationResult},
-	})}
+		{Type: vaults + "/backupValidateOperationsStatuses", Get: d.validateStatus},
+		{Type: vaults + "/backupValidateOperationResults", Get: d.validateResult},
+	}
 }
 
 // vaultOf is the vault of anything inside one.

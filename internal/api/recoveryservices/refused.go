@@ -20,6 +20,9 @@ var (
 	resourceGuard = reason{"Multi-user authorization by a resource guard", "Limit by roles who may delete backup data and change policies, and set soft delete of the vault to AlwaysON."}
 	agents        = reason{"Registering servers and agents with a vault", "Protect virtual machines as a whole; no agent is registered for that."}
 	privateLink   = reason{"A private endpoint", "Limit who reaches the server in your network."}
+	otherRegion   = reason{"Restore in another region", "Restore from the vault itself; a second copy of the bucket is what survives the first."}
+	archiveTier   = reason{"An archive tier", "Recovery points stay in the vault until they expire, and can be restored at once."}
+	workloads     = reason{"Registering a container of other workloads", "Protect virtual machines (kluis item enable); their containers register themselves."}
 	intents       = reason{"Automatic protection of other workloads", "Protect virtual machines: kluis item enable."}
 )
 
@@ -34,6 +37,17 @@ func (d *door) refused() []arm.Resource {
 		{Type: fabrics + "/backupProtectionIntent", Get: d.refuse(intents), Put: d.refuse(intents), Delete: d.refuse(intents)},
 		{Type: vaults + "/backupProtectionIntents", List: d.emptyList},
 		{Type: vaults + "/backupEngines", Get: d.refuse(agents), List: d.emptyList},
+		{Type: vaults + "/privateEndpointConnections/operationsStatus", Get: d.refuse(privateLink)},
+		{Type: vaults + "/backupstorageconfig/operationResults", Get: d.refuse(dataMove)},
+		{Type: vaults + "/backupstorageconfig/operationStatus", Get: d.refuse(dataMove)},
+		{Type: vaults + "/backupTieringCost", Actions: map[string]arm.Handler{"fetchTieringCost": d.refuse(archiveTier)}},
+		{Type: vaults + "/backupTieringCost/operationResults", Get: d.refuse(archiveTier)},
+		{Type: vaults + "/backupTieringCost/operationsStatus", Get: d.refuse(archiveTier)},
+		{Type: fabrics + "/protectableContainers", List: d.emptyList},
+		{Type: containers + "/items", List: d.emptyList},
+		{Type: containers + "/operationResults", Get: d.refuse(workloads)},
+		{Type: locations + "/backupCrrOperationResults", Get: d.refuseAt(otherRegion)},
+		{Type: locations + "/backupCrrOperationsStatus", Get: d.refuseAt(otherRegion)},
 	}
 }
 
@@ -48,6 +62,21 @@ func (d *door) refuse(why reason) arm.Handler {
 		}
 		return nil, notSupportedHere(r.ID.String(), why.what, why.advice)
 	}
+}
+
+// refuseAt is refuse for what belongs to a location, and to no vault.
+func (d *door) refuseAt(why reason) arm.Handler {
+	return func(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+		if err := d.s.AllowedAt(ctx, r.ID, actionOf(r)); err != nil {
+			return nil, err
+		}
+		return nil, notSupportedHere(r.ID.String(), why.what, why.advice)
+	}
+}
+
+// actionOf is the name that roles have for what a request does.
+func actionOf(r *arm.Request) string {
+	return target(r).Type() + "/" + verbs[r.HTTP.Method]
 }
 
 // target is what a request is for: an action is a part of the thing that it is done to.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"kluis/internal/api/arm"
+	"kluis/internal/armid"
 	"kluis/internal/backup"
 )
 
@@ -15,35 +16,49 @@ func (d *door) restore(ctx context.Context, r *arm.Request) (*arm.Reply, error) 
 	if err := r.Decode(&body); err != nil {
 		return nil, err
 	}
-	if err := body.check(r.ID.Name()); err != nil {
+	p := body.Properties
+	if err := p.check(r.ID.Name()); err != nil {
 		return nil, err
 	}
-	p := body.Properties
 	if p.Encryption.Enabled {
 		if err := d.checkEncryption(ctx, r, p.Encryption); err != nil {
 			return nil, err
 		}
 	}
-	if p.StorageAccount.IsZero() {
-		p.StorageAccount = p.IdentityBased.StorageAccount
-	}
-	j, err := d.s.Restore(ctx, backup.RestoreRequest{
-		Point: r.ID, Type: p.Type, TargetGroup: p.TargetGroup, StorageAccount: p.StorageAccount, Luns: p.Luns})
+	j, err := d.s.Restore(ctx, p.request(r.ID))
 	if err != nil {
 		return nil, err
 	}
 	return started(r, r.ID.Parent(), j), nil
 }
 
+// request is what the service is asked for.
+func (p restoreProperties) request(point armid.ID) backup.RestoreRequest {
+	if p.StorageAccount.IsZero() {
+		p.StorageAccount = p.IdentityBased.StorageAccount
+	}
+	return backup.RestoreRequest{Point: point, Type: p.Type, TargetGroup: p.TargetGroup, StorageAccount: p.StorageAccount, Region: p.Region, Luns: p.Luns}
+}
+
 // check refuses what would give other disks than the request asks for.
-func (b restoreRequest) check(point string) error {
-	p := b.Properties
+func (p restoreProperties) check(point string) error {
 	if named := p.PointID[strings.LastIndexByte(p.PointID, '/')+1:]; named != "" && named != point {
 		return otherPoint(point, named)
 	}
 	if p.DiskEncryption != "" || p.SecuredVMDetails.OSDiskEncryption != "" {
 		return notSupportedHere("properties.diskEncryptionSetId", "A disk encryption set for restored disks",
 			"Leave it out; the disks keep the encryption that the guest gave them.")
+	}
+	if p.Rehydration.Duration != "" {
+		return notSupportedHere("properties.recoveryPointRehydrationInfo", "Bringing a recovery point back from an archive tier",
+			"Send objectType IaasVMRestoreRequest; every recovery point can be restored at once.")
+	}
+	if len(p.Zones) > 0 {
+		return notSupportedHere("properties.zones", "A zone for restored disks", "Leave zones out; there are none.")
+	}
+	if p.OriginalAccount {
+		return notSupportedHere("properties.originalStorageAccountOption", "Restoring disks to the storage accounts that they were in",
+			"Set it to false; disks become resources of targetResourceGroupId.")
 	}
 	return nil
 }

@@ -324,8 +324,8 @@ type pointProperties struct {
 }
 
 type tier struct {
-	Type   string `json:"type"`
-	Status string `json:"status"`
+	Type   any `json:"type"` // a word, or a number
+	Status any `json:"status"`
 }
 
 type retention struct {
@@ -381,21 +381,58 @@ type diskKeys struct {
 	KeyBackupData    string `json:"keyBackupData"`
 }
 
-// restoreRequest is the part of Azure's IaasVMRestoreRequest that means something here.
+// restoreRequest asks for a restore.
 type restoreRequest struct {
-	Properties struct {
-		PointID          string            `json:"recoveryPointId"`
-		Type             string            `json:"recoveryType"`
-		TargetGroup      armid.ID          `json:"targetResourceGroupId"`
-		StorageAccount   armid.ID          `json:"storageAccountId"`
-		Luns             []int             `json:"restoreDiskLunList"` // null is all, empty is the OS disk alone
-		DiskEncryption   string            `json:"diskEncryptionSetId"`
-		Encryption       encryptionDetails `json:"encryptionDetails"`
-		IdentityBased    identityBased     `json:"identityBasedRestoreDetails"`
-		SecuredVMDetails struct {
-			OSDiskEncryption string `json:"securedVMOsDiskEncryptionSetId"`
-		} `json:"securedVMDetails"`
+	Properties restoreProperties `json:"properties"`
+}
+
+// restoreProperties is the part of Azure's IaasVMRestoreRequest that means something here.
+type restoreProperties struct {
+	PointID          string            `json:"recoveryPointId"`
+	Type             string            `json:"recoveryType"`
+	Source           armid.ID          `json:"sourceResourceId"`
+	Region           string            `json:"region"`
+	Zones            []string          `json:"zones"`
+	TargetGroup      armid.ID          `json:"targetResourceGroupId"`
+	StorageAccount   armid.ID          `json:"storageAccountId"`
+	OriginalAccount  bool              `json:"originalStorageAccountOption"`
+	Luns             []int             `json:"restoreDiskLunList"` // null is all, empty is the OS disk alone
+	DiskEncryption   string            `json:"diskEncryptionSetId"`
+	Encryption       encryptionDetails `json:"encryptionDetails"`
+	IdentityBased    identityBased     `json:"identityBasedRestoreDetails"`
+	SecuredVMDetails struct {
+		OSDiskEncryption string `json:"securedVMOsDiskEncryptionSetId"`
+	} `json:"securedVMDetails"`
+	Rehydration struct {
+		Duration string `json:"rehydrationRetentionDuration"`
+	} `json:"recoveryPointRehydrationInfo"`
+}
+
+// validateRequest asks about a restore; the descriptions have it with and without an envelope.
+type validateRequest struct {
+	ObjectType string            `json:"objectType"`
+	Restore    restoreProperties `json:"restoreRequest"`
+	Properties *struct {
+		ObjectType string            `json:"objectType"`
+		Restore    restoreProperties `json:"restoreRequest"`
 	} `json:"properties"`
+}
+
+type validationBody struct {
+	Response struct {
+		Results []validationResult `json:"validationResults"`
+	} `json:"validateOperationResponse"`
+}
+
+type validationResult struct {
+	Code            string   `json:"code"`
+	Message         string   `json:"message"`
+	Recommendations []string `json:"recommendations"`
+}
+
+type validationStatus struct {
+	ObjectType string `json:"objectType"`
+	validationBody
 }
 
 // identityBased is where a request names the storage account that says as whom it is written to.
@@ -409,9 +446,48 @@ type encryptionDetails struct {
 	SecretURL string `json:"secretKeyUrl"`
 }
 
+// exportBody says where the exported jobs can be read.
+type exportBody struct {
+	Headers   struct{}        `json:"headers"`
+	Operation exportOperation `json:"operation"`
+}
+
+type exportOperation struct {
+	ObjectType string `json:"objectType"`
+	URL        string `json:"blobUrl"`
+	SAS        string `json:"blobSasKey"`
+}
+
+// capabilities are asked for and answered in the same shape.
+type capabilities struct {
+	Type       string `json:"type"`
+	Properties struct {
+		Zones []dnsZone `json:"dnsZones"`
+	} `json:"properties"`
+}
+
+type dnsZone struct {
+	SubResource string   `json:"subResource"`
+	Names       []string `json:"requiredZoneNames"`
+}
+
+// operationName is an operation of the provider, as roles name it.
+type operationName struct {
+	Name    string           `json:"name"`
+	Display operationDisplay `json:"display"`
+	Origin  string           `json:"origin"`
+}
+
+type operationDisplay struct {
+	Provider    string `json:"provider"`
+	Resource    string `json:"resource"`
+	Operation   string `json:"operation"`
+	Description string `json:"description"`
+}
+
 type jobProperties struct {
 	JobType               string       `json:"jobType"`
-	ActionsInfo           []string     `json:"actionsInfo,omitempty"`
+	ActionsInfo           []any        `json:"actionsInfo,omitempty"` // words, or numbers
 	ContainerName         string       `json:"containerName"`
 	Duration              string       `json:"duration"`
 	VirtualMachineVersion string       `json:"virtualMachineVersion"`
@@ -440,6 +516,7 @@ type jobExtended struct {
 	Internal   map[string]string `json:"internalPropertyBag,omitempty"`
 	Percentage float64           `json:"progressPercentage"`
 	Remaining  string            `json:"estimatedRemainingDuration,omitempty"`
+	Message    string            `json:"dynamicErrorMessage"` // why it failed
 }
 
 type jobTask struct {
