@@ -23,6 +23,7 @@ type Point struct {
 	VM                armid.ID      `json:"vm"`
 	Time              time.Time     `json:"time"`
 	Expiry            time.Time     `json:"expiry"`
+	Scheduled         time.Time     `json:"scheduled,omitzero"` // the time of its policy for which it was taken; zero if somebody asked for it
 	Job               string        `json:"job"`
 	Consistency       string        `json:"consistency"` // CrashConsistent, FileSystemConsistent
 	ConsistencyReason string        `json:"consistencyReason,omitempty"`

@@ -34,85 +34,53 @@ type PolicyProperties struct {
 // enhanced reports whether it is a policy of Azure's second kind.
 func (p PolicyProperties) enhanced() bool { return p.PolicyType == "V2" }
 
-// Schedule is Azure's SimpleSchedulePolicy: daily, or weekly on some days, at one time of the day.
+// Schedule is Azure's SimpleSchedulePolicy: daily, or weekly on some days; and its second kind, which also runs every few
+// hours of a window, and which writes days and times in members of their own. Azure runs at one time of the day, here
+// there can be several.
 type Schedule struct {
-	Type            string      `json:"schedulePolicyType"`
-	Frequency       string      `json:"scheduleRunFrequency"`
-	Days            []string    `json:"scheduleRunDays,omitempty"`
-	Times           []time.Time `json:"scheduleRunTimes"` // only hours and minutes count
-	WeeklyFrequency int         `json:"scheduleWeeklyFrequency"`
+	Type            string          `json:"schedulePolicyType"`
+	Frequency       string          `json:"scheduleRunFrequency"`
+	Days            []string        `json:"scheduleRunDays,omitempty"`
+	Times           []time.Time     `json:"scheduleRunTimes,omitempty"` // only hours and minutes count
+	WeeklyFrequency int             `json:"scheduleWeeklyFrequency"`
+	Hourly          *HourlySchedule `json:"hourlySchedule,omitempty"`
+	Daily           *DailySchedule  `json:"dailySchedule,omitempty"`
+	Weekly          *WeeklySchedule `json:"weeklySchedule,omitempty"`
 }
 
-// Retention is Azure's LongTermRetentionPolicy. A recovery point is kept as long as the longest rule
-// that it falls under says.
-type Retention struct {
-	Type    string            `json:"retentionPolicyType"`
-	Daily   *DailyRetention   `json:"dailySchedule,omitempty"`
-	Weekly  *WeeklyRetention  `json:"weeklySchedule,omitempty"`
-	Monthly *MonthlyRetention `json:"monthlySchedule,omitempty"`
-	Yearly  *YearlyRetention  `json:"yearlySchedule,omitempty"`
+// HourlySchedule runs every few hours, from the start of a window to its end.
+type HourlySchedule struct {
+	Interval int       `json:"interval"` // hours
+	Start    time.Time `json:"scheduleWindowStartTime"`
+	Window   int       `json:"scheduleWindowDuration"` // hours
 }
 
-// Duration is a count of days, weeks, months or years.
-type Duration struct {
-	Count int    `json:"count"`
-	Type  string `json:"durationType"`
+// DailySchedule runs every day.
+type DailySchedule struct {
+	Times []time.Time `json:"scheduleRunTimes"`
 }
 
-// DailyRetention keeps every recovery point.
-type DailyRetention struct {
-	Times    []time.Time `json:"retentionTimes,omitempty"`
-	Duration Duration    `json:"retentionDuration"`
+// WeeklySchedule runs on some days of the week.
+type WeeklySchedule struct {
+	Days  []string    `json:"scheduleRunDays"`
+	Times []time.Time `json:"scheduleRunTimes"`
 }
 
-// WeeklyRetention keeps those of some days of the week.
-type WeeklyRetention struct {
-	Days     []string    `json:"daysOfTheWeek"`
-	Times    []time.Time `json:"retentionTimes,omitempty"`
-	Duration Duration    `json:"retentionDuration"`
-}
-
-// MonthlyRetention keeps those of some days of the month.
-type MonthlyRetention struct {
-	Format   string      `json:"retentionScheduleFormatType"` // Daily or Weekly
-	Dates    *DatesOf    `json:"retentionScheduleDaily,omitempty"`
-	Weekdays *WeekdaysOf `json:"retentionScheduleWeekly,omitempty"`
-	Times    []time.Time `json:"retentionTimes,omitempty"`
-	Duration Duration    `json:"retentionDuration"`
-}
-
-// YearlyRetention keeps those of some days of some months.
-type YearlyRetention struct {
-	Months []string `json:"monthsOfYear"`
-	MonthlyRetention
-}
-
-// DatesOf names days by their number in the month.
-type DatesOf struct {
-	Days []DateOf `json:"daysOfTheMonth"`
-}
-
-// DateOf is one date of a month; IsLast is its last day, however long it is.
-type DateOf struct {
-	Date   int  `json:"date"`
-	IsLast bool `json:"isLast"`
-}
-
-// WeekdaysOf names days such as "the first and last Sunday".
-type WeekdaysOf struct {
-	Days  []string `json:"daysOfTheWeek"`
-	Weeks []string `json:"weeksOfTheMonth"` // First, Second, Third, Fourth, Last
-}
-
-// Limits of Azure Backup for a standard policy. Whatever the unit, nothing is kept for longer than 99 years.
+// The kinds of schedule. The second is that of an enhanced policy.
 const (
-	maxRetentionYears   = 99
-	minRetentionDays    = 7
-	defaultRetention    = 30 * 24 * time.Hour // of a backup on demand
-	maxScheduleRunTimes = 1
+	scheduleV1 = "SimpleSchedulePolicy"
+	scheduleV2 = "SimpleSchedulePolicyV2"
 )
 
-var maxRetention = map[string]int{"Days": 9999, "Weeks": 5163, "Months": 1188, "Years": maxRetentionYears}
+// Limits of Azure Backup for policies, but for the number of times.
+const (
+	maxRunTimes    = 24
+	maxRetained    = 99 // years, whatever the unit
+	defaultInstant = 2  // days, of a standard policy
+	weeklyInstant  = 5
+	maxInstant     = 30 // of an enhanced policy
+	dayInstant     = 7
+)
 
 // defaultPolicy is the policy that every new vault has: daily at 22:00 UTC, kept for 30 days.
 func defaultPolicy(vault armid.ID, now time.Time) Policy {
@@ -131,98 +99,128 @@ func defaultPolicy(vault armid.ID, now time.Time) Policy {
 	}
 }
 
+// enhancedPolicy is the other policy that every new vault has: every four hours from 8:00 to 20:00 UTC, kept for 30 days.
+func enhancedPolicy(vault armid.ID, now time.Time) Policy {
+	at := time.Date(now.Year(), now.Month(), now.Day(), 8, 0, 0, 0, time.UTC)
+	return Policy{
+		ID: vault.Child("backupPolicies", "EnhancedPolicy"),
+		Body: PolicyProperties{
+			BackupManagementType: managementType,
+			PolicyType:           "V2",
+			InstantRPDetails:     json.RawMessage(`{}`),
+			Schedule:             Schedule{Type: scheduleV2, Frequency: "Hourly", Hourly: &HourlySchedule{Interval: 4, Start: at, Window: 12}},
+			Retention: Retention{Type: "LongTermRetentionPolicy",
+				Daily: &DailyRetention{Times: []time.Time{at}, Duration: Duration{30, "Days"}}},
+			InstantRetentionDays: dayInstant,
+			TimeZone:             "UTC",
+		},
+	}
+}
+
+// complete fills in what nobody has said: Azure's defaults.
+func (p PolicyProperties) complete() PolicyProperties {
+	if p.InstantRetentionDays == 0 {
+		switch {
+		case p.enhanced():
+			p.InstantRetentionDays = dayInstant
+		case p.Schedule.Frequency == "Weekly":
+			p.InstantRetentionDays = weeklyInstant
+		default:
+			p.InstantRetentionDays = defaultInstant
+		}
+	}
+	if p.TimeZone == "" {
+		p.TimeZone = "UTC"
+	}
+	return p
+}
+
 // check says what is wrong with a policy, in words for the person who wrote it; nil if nothing is.
 func (p PolicyProperties) check() error {
 	if p.BackupManagementType != managementType {
 		return fmt.Errorf("backupManagementType is %q; only %s is backed up here", p.BackupManagementType, managementType)
 	}
-	if p.TimeZone != "" && p.TimeZone != "UTC" {
-		return fmt.Errorf("timeZone is %q; schedules run in UTC here", p.TimeZone)
-	}
-	if p.Schedule.Type != "SimpleSchedulePolicy" {
-		return fmt.Errorf("schedulePolicyType is %q; SimpleSchedulePolicy is the one that runs here", p.Schedule.Type)
-	}
-	if len(p.Schedule.Times) != maxScheduleRunTimes {
-		return fmt.Errorf("scheduleRunTimes has %d times; a policy runs at one", len(p.Schedule.Times))
-	}
-	switch p.Schedule.Frequency {
-	case "Daily":
-		if p.Retention.Daily == nil {
-			return fmt.Errorf("a daily schedule needs retentionPolicy.dailySchedule")
-		}
-	case "Weekly":
-		if len(p.Schedule.Days) == 0 {
-			return fmt.Errorf("a weekly schedule needs scheduleRunDays")
-		}
-		if p.Retention.Weekly == nil {
-			return fmt.Errorf("a weekly schedule needs retentionPolicy.weeklySchedule")
-		}
-	default:
-		return fmt.Errorf("scheduleRunFrequency is %q; it is Daily or Weekly", p.Schedule.Frequency)
-	}
-	if err := checkNames(p.Schedule.Days, "scheduleRunDays", isWeekday); err != nil {
+	if _, err := zone(p.TimeZone); err != nil {
 		return err
 	}
-	return p.Retention.check()
+	if err := p.checkKind(); err != nil {
+		return err
+	}
+	if err := p.Schedule.check(); err != nil {
+		return err
+	}
+	switch {
+	case p.Schedule.Frequency == "Weekly" && p.Retention.Weekly == nil:
+		return fmt.Errorf("a weekly schedule needs retentionPolicy.weeklySchedule")
+	case p.Schedule.Frequency != "Weekly" && p.Retention.Daily == nil:
+		return fmt.Errorf("a schedule that runs every day needs retentionPolicy.dailySchedule")
+	}
+	if err := p.Retention.check(); err != nil {
+		return err
+	}
+	return p.checkInstant()
 }
 
-func (r Retention) check() error {
-	if r.Type != "LongTermRetentionPolicy" {
-		return fmt.Errorf("retentionPolicyType is %q; it is LongTermRetentionPolicy", r.Type)
-	}
-	if r.Daily != nil {
-		if err := r.Daily.Duration.check("dailySchedule"); err != nil {
-			return err
-		}
-	}
-	if r.Weekly != nil {
-		if err := r.Weekly.Duration.check("weeklySchedule"); err != nil {
-			return err
-		}
-		if err := checkNames(r.Weekly.Days, "weeklySchedule.daysOfTheWeek", isWeekday); err != nil {
-			return err
-		}
-	}
-	if r.Monthly != nil {
-		if err := r.Monthly.check("monthlySchedule"); err != nil {
-			return err
-		}
-	}
-	if r.Yearly != nil {
-		if err := checkNames(r.Yearly.Months, "yearlySchedule.monthsOfYear", isMonth); err != nil {
-			return err
-		}
-		return r.Yearly.check("yearlySchedule")
+// checkKind sees that policy and schedule are of one kind.
+func (p PolicyProperties) checkKind() error {
+	switch {
+	case p.PolicyType != "" && p.PolicyType != "V1" && p.PolicyType != "V2":
+		return fmt.Errorf("policyType is %.40q; it is V1 or V2", p.PolicyType)
+	case p.enhanced() && p.Schedule.Type != scheduleV2:
+		return fmt.Errorf("schedulePolicyType is %.60q; that of an enhanced policy (V2) is %s", p.Schedule.Type, scheduleV2)
+	case !p.enhanced() && p.Schedule.Type != scheduleV1:
+		return fmt.Errorf("schedulePolicyType is %.60q; that of a standard policy is %s, and %s belongs to policyType V2", p.Schedule.Type, scheduleV1, scheduleV2)
 	}
 	return nil
 }
 
-func (m MonthlyRetention) check(where string) error {
+// checkInstant bounds for how long snapshots are kept, which here are the points of an hourly schedule within the day.
+func (p PolicyProperties) checkInstant() error {
+	least, most := 1, weeklyInstant
 	switch {
-	case m.Format == "Daily" && m.Dates != nil:
-	case m.Format == "Weekly" && m.Weekdays != nil:
-		if err := checkNames(m.Weekdays.Days, where+".daysOfTheWeek", isWeekday); err != nil {
-			return err
-		}
-		if err := checkNames(m.Weekdays.Weeks, where+".weeksOfTheMonth", isWeekOfMonth); err != nil {
-			return err
-		}
-	default:
-		return fmt.Errorf("%s.retentionScheduleFormatType is %q without its schedule", where, m.Format)
+	case p.enhanced():
+		most = maxInstant
+	case p.Schedule.Frequency == "Weekly":
+		least = weeklyInstant
 	}
-	return m.Duration.check(where)
+	if days := p.InstantRetentionDays; days < least || days > most {
+		return fmt.Errorf("instantRpRetentionRangeInDays is %d; for this policy it is %d to %d", days, least, most)
+	}
+	return nil
 }
 
-func (d Duration) check(where string) error {
-	most, ok := maxRetention[d.Type]
-	if !ok {
-		return fmt.Errorf("%s.retentionDuration.durationType is %q; it is Days, Weeks, Months or Years", where, d.Type)
+// instantExceeds reports whether snapshots would be kept for longer than what is kept of every day.
+func (p PolicyProperties) instantExceeds() bool {
+	d := p.Retention.Daily
+	return d != nil && d.Duration.Type == "Days" && p.InstantRetentionDays >= d.Duration.Count
+}
+
+func (s Schedule) check() error {
+	if err := checkNames(s.days(), "scheduleRunDays", isWeekday); err != nil {
+		return err
 	}
-	if d.Count < 1 || d.Count > most {
-		return fmt.Errorf("%s.retentionDuration.count is %d; for %s it is 1 to %d", where, d.Count, d.Type, most)
+	switch {
+	case s.Frequency == "Hourly" && s.Type == scheduleV2:
+		return s.Hourly.check()
+	case s.Frequency != "Daily" && s.Frequency != "Weekly":
+		return fmt.Errorf("scheduleRunFrequency is %.40q; it is Daily or Weekly, or Hourly in an enhanced policy (V2)", s.Frequency)
+	case s.Frequency == "Weekly" && len(s.days()) == 0:
+		return fmt.Errorf("a weekly schedule needs scheduleRunDays")
 	}
-	if d.Type == "Days" && d.Count < minRetentionDays {
-		return fmt.Errorf("%s keeps recovery points for %d days; the least is %d", where, d.Count, minRetentionDays)
+	if n := len(s.runTimes()); n < 1 || n > maxRunTimes {
+		return fmt.Errorf("scheduleRunTimes has %d times; it has 1 to %d", n, maxRunTimes)
+	}
+	return nil
+}
+
+func (h *HourlySchedule) check() error {
+	switch {
+	case h == nil:
+		return fmt.Errorf("an hourly schedule needs hourlySchedule")
+	case !slices.Contains([]int{4, 6, 8, 12, 24}, h.Interval):
+		return fmt.Errorf("hourlySchedule.interval is %d; it is 4, 6, 8, 12 or 24 hours", h.Interval)
+	case h.Window < 4 || h.Window > 24:
+		return fmt.Errorf("hourlySchedule.scheduleWindowDuration is %d; it is 4 to 24 hours", h.Window)
 	}
 	return nil
 }
@@ -256,71 +254,4 @@ func isMonth(s string) bool {
 
 func isWeekOfMonth(s string) bool {
 	return slices.Contains([]string{"First", "Second", "Third", "Fourth", "Last"}, s)
-}
-
-// Next returns the first scheduled time after the given one.
-func (s Schedule) Next(after time.Time) time.Time {
-	after = after.UTC()
-	at := s.Times[0].UTC()
-	for day := 0; ; day++ {
-		next := time.Date(after.Year(), after.Month(), after.Day()+day, at.Hour(), at.Minute(), 0, 0, time.UTC)
-		if next.After(after) && (s.Frequency == "Daily" || slices.Contains(s.Days, next.Weekday().String())) {
-			return next
-		}
-	}
-}
-
-// Expiry returns until when a recovery point of a scheduled backup is kept.
-func (r Retention) Expiry(taken time.Time) time.Time {
-	taken = taken.UTC()
-	var expiry time.Time
-	keep := func(applies bool, d Duration) {
-		if until := d.after(taken); applies && until.After(expiry) {
-			expiry = until
-		}
-	}
-	if r.Daily != nil {
-		keep(true, r.Daily.Duration)
-	}
-	if r.Weekly != nil {
-		keep(slices.Contains(r.Weekly.Days, taken.Weekday().String()), r.Weekly.Duration)
-	}
-	if r.Monthly != nil {
-		keep(r.Monthly.covers(taken), r.Monthly.Duration)
-	}
-	if r.Yearly != nil {
-		keep(slices.Contains(r.Yearly.Months, taken.Month().String()) && r.Yearly.covers(taken), r.Yearly.Duration)
-	}
-	if expiry.IsZero() { // falls under no rule, such as a weekly backup that ran late: never lost for that
-		return taken.Add(defaultRetention)
-	}
-	return expiry
-}
-
-func (m MonthlyRetention) covers(t time.Time) bool {
-	last := t.AddDate(0, 0, 1).Month() != t.Month()
-	if m.Format == "Daily" {
-		return slices.ContainsFunc(m.Dates.Days, func(d DateOf) bool { return d.Date == t.Day() || d.IsLast && last })
-	}
-	if !slices.Contains(m.Weekdays.Days, t.Weekday().String()) {
-		return false
-	}
-	week := (t.Day() - 1) / 7
-	names := []string{"First", "Second", "Third", "Fourth"}
-	if week < len(names) && slices.Contains(m.Weekdays.Weeks, names[week]) {
-		return true
-	}
-	return t.AddDate(0, 0, 7).Month() != t.Month() && slices.Contains(m.Weekdays.Weeks, "Last")
-}
-
-func (d Duration) after(t time.Time) time.Time {
-	switch d.Type {
-	case "Weeks":
-		return t.AddDate(0, 0, 7*d.Count)
-	case "Months":
-		return t.AddDate(0, d.Count, 0)
-	case "Years":
-		return t.AddDate(d.Count, 0, 0)
-	}
-	return t.AddDate(0, 0, d.Count)
 }

@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -20,63 +19,109 @@ func at(s string) time.Time {
 	return t
 }
 
+func policyOf(s Schedule, timeZone string) PolicyProperties {
+	if s.Type == "" {
+		s.Type = scheduleV1
+	}
+	return PolicyProperties{Schedule: s, TimeZone: timeZone}
+}
+
+func clock(times ...string) (all []time.Time) {
+	for _, t := range times {
+		all = append(all, at("2020-01-01 "+t))
+	}
+	return all
+}
+
 func TestScheduleNext(t *testing.T) {
-	daily := Schedule{Frequency: "Daily", Times: []time.Time{at("2020-01-01 22:00")}}
-	weekly := Schedule{Frequency: "Weekly", Days: []string{"Monday", "Friday"}, Times: []time.Time{at("2020-01-01 03:30")}}
+	daily := policyOf(Schedule{Frequency: "Daily", Times: clock("22:00")}, "")
+	twice := policyOf(Schedule{Frequency: "Daily", Times: clock("22:00", "06:00")}, "")
+	weekly := policyOf(Schedule{Frequency: "Weekly", Days: []string{"Monday", "Friday"}, Times: clock("03:30")}, "")
+	berlin := policyOf(Schedule{Frequency: "Daily", Times: clock("22:00")}, "W. Europe Standard Time")
+	night := policyOf(Schedule{Frequency: "Daily", Times: clock("02:30")}, "Europe/Berlin") // changed at 2:00 and 3:00
+	india := policyOf(Schedule{Frequency: "Weekly", Days: []string{"Sunday"}, Times: clock("01:00")}, "India Standard Time")
+	hourly := policyOf(Schedule{Type: scheduleV2, Frequency: "Hourly", Hourly: &HourlySchedule{Interval: 6, Start: clock("08:00")[0], Window: 12}}, "")
+	always := policyOf(Schedule{Type: scheduleV2, Frequency: "Hourly", Hourly: &HourlySchedule{Interval: 8, Start: clock("20:30")[0], Window: 24}}, "")
+	second := policyOf(Schedule{Type: scheduleV2, Frequency: "Weekly", Weekly: &WeeklySchedule{Days: []string{"Sunday"}, Times: clock("10:00")}}, "")
 	for _, c := range []struct {
-		schedule    Schedule
+		name        string
+		policy      PolicyProperties
 		after, want string
 	}{
-		{daily, "2026-11-23 10:00", "2026-11-23 22:00"},
-		{daily, "2026-11-23 22:00", "2026-11-24 22:00"},
-		{daily, "2026-12-31 23:00", "2027-01-01 22:00"},
-		{weekly, "2026-11-23 03:00", "2026-11-23 03:30"}, // a Monday
-		{weekly, "2026-11-23 03:30", "2026-11-27 03:30"},
-		{weekly, "2026-11-27 04:00", "2026-11-30 03:30"},
+		{"daily", daily, "2026-11-23 10:00", "2026-11-23 22:00"},
+		{"daily", daily, "2026-11-23 22:00", "2026-11-24 22:00"},
+		{"daily", daily, "2026-12-31 23:00", "2027-01-01 22:00"},
+		{"twice a day", twice, "2026-11-23 05:00", "2026-11-23 06:00"},
+		{"twice a day", twice, "2026-11-23 06:00", "2026-11-23 22:00"},
+		{"weekly", weekly, "2026-11-23 03:00", "2026-11-23 03:30"}, // a Monday
+		{"weekly", weekly, "2026-11-23 03:30", "2026-11-27 03:30"},
+		{"weekly", weekly, "2026-11-27 04:00", "2026-11-30 03:30"},
+		{"in winter", berlin, "2026-11-23 10:00", "2026-11-23 21:00"},
+		{"in summer", berlin, "2026-07-23 10:00", "2026-07-23 20:00"},
+		{"the evening before the clock changes", berlin, "2026-03-28 10:00", "2026-03-28 21:00"},
+		{"the evening after", berlin, "2026-03-28 21:00", "2026-03-29 20:00"},
+		{"a time that is skipped", night, "2026-03-28 10:00", "2026-03-29 01:30"},
+		{"the night after", night, "2026-03-29 01:30", "2026-03-30 00:30"},
+		{"a time that comes twice", night, "2026-10-24 10:00", "2026-10-25 01:30"},
+		{"and runs once", night, "2026-10-25 01:30", "2026-10-26 01:30"},
+		{"Sunday there, Saturday here", india, "2026-11-23 10:00", "2026-11-28 19:30"},
+		{"hourly", hourly, "2026-11-23 07:00", "2026-11-23 08:00"},
+		{"hourly", hourly, "2026-11-23 08:00", "2026-11-23 14:00"},
+		{"the end of the window", hourly, "2026-11-23 14:00", "2026-11-23 20:00"},
+		{"the next window", hourly, "2026-11-23 20:00", "2026-11-24 08:00"},
+		{"round the clock", always, "2026-11-23 20:30", "2026-11-24 04:30"},
+		{"round the clock", always, "2026-11-24 04:30", "2026-11-24 12:30"},
+		{"round the clock", always, "2026-11-24 12:30", "2026-11-24 20:30"},
+		{"weekly, enhanced", second, "2026-11-23 10:00", "2026-11-29 10:00"},
 	} {
-		if got := c.schedule.Next(at(c.after)); !got.Equal(at(c.want)) {
-			t.Errorf("%s after %s is %v, want %s", c.schedule.Frequency, c.after, got, c.want)
+		if got := c.policy.Next(at(c.after)); !got.Equal(at(c.want)) {
+			t.Errorf("%s after %s is %v, want %s", c.name, c.after, got.UTC(), c.want)
+		}
+		if got := c.policy.Previous(at(c.want)); !got.Equal(at(c.want)) {
+			t.Errorf("%s at %s is %v", c.name, c.want, got.UTC())
 		}
 	}
 }
 
-func TestRetentionExpiry(t *testing.T) {
-	r := Retention{
-		Daily:  &DailyRetention{Duration: Duration{10, "Days"}},
-		Weekly: &WeeklyRetention{Days: []string{"Sunday"}, Duration: Duration{4, "Weeks"}},
-		Monthly: &MonthlyRetention{Format: "Weekly", Weekdays: &WeekdaysOf{Days: []string{"Sunday"}, Weeks: []string{"Last"}},
-			Duration: Duration{6, "Months"}},
-		Yearly: &YearlyRetention{Months: []string{"December"}, MonthlyRetention: MonthlyRetention{Format: "Daily",
-			Dates: &DatesOf{Days: []DateOf{{IsLast: true}}}, Duration: Duration{3, "Years"}}},
-	}
-	for _, c := range []struct{ taken, want, why string }{
-		{"2026-11-23 22:00", "2026-12-03 22:00", "daily"},
-		{"2026-11-22 22:00", "2026-12-20 22:00", "a Sunday: weekly"},
-		{"2026-11-29 22:00", "2027-05-29 22:00", "the last Sunday: monthly"},
-		{"2026-12-31 22:00", "2029-12-31 22:00", "the last day of December: yearly"},
-		{"2026-12-30 22:00", "2027-01-09 22:00", "the last day but one: daily"},
-		{"2026-08-23 22:00", "2026-09-20 22:00", "the fourth Sunday of five: weekly"},
-		{"2026-08-30 22:00", "2027-03-02 22:00", "the fifth Sunday of five: monthly"},
-	} {
-		if got := r.Expiry(at(c.taken)); !got.Equal(at(c.want)) {
-			t.Errorf("%s (%s): kept until %v, want %s", c.taken, c.why, got, c.want)
-		}
-	}
-}
-
-// Whatever the schedule, the next time lies ahead, at the right time of day, and within eight days.
+// Whatever schedule and zone, the next time lies ahead, within eight days and at a time of the clock that the schedule names;
+// nothing lies between it and the one before.
 func TestScheduleNextProperty(t *testing.T) {
 	days := []string{"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"}
 	rapid.Check(t, func(t *rapid.T) {
-		s := Schedule{Frequency: rapid.SampledFrom([]string{"Daily", "Weekly"}).Draw(t, "frequency"),
+		p := policyOf(Schedule{Frequency: rapid.SampledFrom([]string{"Daily", "Weekly"}).Draw(t, "frequency"),
 			Days:  rapid.SliceOfNDistinct(rapid.SampledFrom(days), 1, 7, rapid.ID).Draw(t, "days"),
-			Times: []time.Time{time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "time")/60*60, 0).UTC()}}
+			Times: []time.Time{time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "time")/60*60, 0).UTC()}},
+			rapid.SampledFrom([]string{"", "Romance Standard Time", "America/St_Johns", "Lord Howe Standard Time", "Asia/Kolkata"}).Draw(t, "zone"))
 		after := time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "after"), 0).UTC()
-		next := s.Next(after)
-		if !next.After(after) || next.Sub(after) > 8*24*time.Hour || next.Hour() != s.Times[0].Hour() || next.Minute() != s.Times[0].Minute() {
+		next := p.Next(after)
+		if !next.After(after) || next.Sub(after) > 8*24*time.Hour+2*time.Hour {
 			t.Fatalf("after %v comes %v", after, next)
 		}
+		local := next.In(p.location())
+		if off := (local.Hour()*60 + local.Minute() - minuteOf(p.Schedule.Times[0]) + 24*60) % (24 * 60); off > 60 && off < 23*60 { // the clock was changed
+			t.Fatalf("after %v comes %v", after, local)
+		}
+		if previous := p.Previous(next.Add(-1)); !p.Next(previous).Equal(next) || previous.After(after) {
+			t.Fatalf("before %v comes %v", next, previous)
+		}
 	})
+}
+
+// Every zone of the table is there.
+func TestZones(t *testing.T) {
+	if len(zoneNames()) < 130 {
+		t.Fatalf("the table has %d zones", len(zoneNames()))
+	}
+	for name := range zoneNames() {
+		if _, err := zone(name); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{"Local", "Nowhere/At_all", "../etc/passwd", "/etc/localtime", "W. Europe"} {
+		if _, err := zone(name); err == nil {
+			t.Errorf("%q is taken for a time zone", name)
+		}
+	}
 }
 
 func TestPolicyCheck(t *testing.T) {
@@ -84,11 +129,30 @@ func TestPolicyCheck(t *testing.T) {
 	if err := good().check(); err != nil {
 		t.Fatalf("the default policy is refused: %v", err)
 	}
+	if p := enhancedPolicy(vaultID, at("2026-11-23 00:00")).Body; p.check() != nil || p.instantExceeds() {
+		t.Fatalf("the enhanced policy is refused: %v", p.check())
+	}
 	for name, spoil := range map[string]func(*PolicyProperties){
-		"management type": func(p *PolicyProperties) { p.BackupManagementType = "AzureSql" },
-		"time zone":       func(p *PolicyProperties) { p.TimeZone = "Pacific Standard Time" },
-		"schedule type":   func(p *PolicyProperties) { p.Schedule.Type = "LogSchedulePolicy" },
-		"two times":       func(p *PolicyProperties) { p.Schedule.Times = append(p.Schedule.Times, p.Schedule.Times[0]) },
+		"management type":            func(p *PolicyProperties) { p.BackupManagementType = "AzureSql" },
+		"time zone":                  func(p *PolicyProperties) { p.TimeZone = "Pacific Time" },
+		"schedule type":              func(p *PolicyProperties) { p.Schedule.Type = "LogSchedulePolicy" },
+		"too many times":             func(p *PolicyProperties) { p.Schedule.Times = make([]time.Time, 25) },
+		"kind of policy":             func(p *PolicyProperties) { p.PolicyType = "V3" },
+		"kind of schedule, enhanced": func(p *PolicyProperties) { p.PolicyType = "V2" },
+		"kind of schedule, standard": func(p *PolicyProperties) { p.Schedule.Type = scheduleV2 },
+		"enhanced, no times": func(p *PolicyProperties) {
+			p.PolicyType, p.Schedule = "V2", Schedule{Type: scheduleV2, Frequency: "Daily"}
+		},
+		"hourly, no window": func(p *PolicyProperties) {
+			p.PolicyType, p.Schedule = "V2", Schedule{Type: scheduleV2, Frequency: "Hourly"}
+		},
+		"hourly, interval": func(p *PolicyProperties) { hourlyOf(p, HourlySchedule{Interval: 5, Window: 12}) },
+		"hourly, window":   func(p *PolicyProperties) { hourlyOf(p, HourlySchedule{Interval: 4, Window: 25}) },
+		"snapshots, daily": func(p *PolicyProperties) { p.InstantRetentionDays = 6 },
+		"snapshots, enhanced": func(p *PolicyProperties) {
+			hourlyOf(p, HourlySchedule{Interval: 4, Window: 12})
+			p.InstantRetentionDays = 31
+		},
 		"no time":         func(p *PolicyProperties) { p.Schedule.Times = nil },
 		"frequency":       func(p *PolicyProperties) { p.Schedule.Frequency = "Hourly" },
 		"weekly, no days": func(p *PolicyProperties) { p.Schedule.Frequency = "Weekly" },
@@ -116,60 +180,6 @@ func TestPolicyCheck(t *testing.T) {
 	}
 }
 
-// Days of the month are those of the calendar: a date that a month has not is not there, its last day always is.
-func TestMonthlyDates(t *testing.T) {
-	on := func(d DateOf) MonthlyRetention {
-		return MonthlyRetention{Format: "Daily", Dates: &DatesOf{Days: []DateOf{d}}}
-	}
-	for _, c := range []struct {
-		rule  DateOf
-		taken string
-		want  bool
-	}{
-		{DateOf{Date: 1}, "2026-03-01 22:00", true},
-		{DateOf{Date: 1}, "2026-03-31 22:00", false},
-		{DateOf{Date: 31}, "2026-04-30 22:00", false},
-		{DateOf{IsLast: true}, "2026-04-30 22:00", true},
-		{DateOf{IsLast: true}, "2028-02-28 22:00", false},
-		{DateOf{IsLast: true}, "2028-02-29 22:00", true},
-		{DateOf{IsLast: true}, "2026-12-31 22:00", true},
-	} {
-		if got := on(c.rule).covers(at(c.taken)); got != c.want {
-			t.Errorf("%+v covers %s: %t", c.rule, c.taken, got)
-		}
-	}
-}
-
-// A policy that is accepted keeps every recovery point for at least a week, as long as its longest rule that
-// applies says, and until a time that can be written down.
-func TestExpiryProperty(t *testing.T) {
-	duration := rapid.Custom(func(t *rapid.T) Duration {
-		unit := rapid.SampledFrom([]string{"Days", "Weeks", "Months", "Years"}).Draw(t, "unit")
-		least := 1
-		if unit == "Days" {
-			least = minRetentionDays
-		}
-		return Duration{rapid.IntRange(least, maxRetention[unit]).Draw(t, "count"), unit}
-	})
-	days := rapid.SliceOfDistinct(rapid.SampledFrom([]string{"Sunday", "Wednesday", "Saturday"}), rapid.ID[string])
-	rapid.Check(t, func(t *rapid.T) {
-		p := defaultPolicy(vaultID, at("2026-11-23 00:00")).Body
-		p.Retention.Daily = &DailyRetention{Duration: duration.Draw(t, "daily")}
-		p.Retention.Weekly = &WeeklyRetention{Days: days.Draw(t, "days"), Duration: duration.Draw(t, "weekly")}
-		p.Retention.Monthly = &MonthlyRetention{Format: "Weekly", Duration: duration.Draw(t, "monthly"),
-			Weekdays: &WeekdaysOf{Days: days.Draw(t, "month days"), Weeks: []string{"First", "Last"}}}
-		p.Retention.Yearly = &YearlyRetention{Months: []string{"January", "June"}, MonthlyRetention: MonthlyRetention{Format: "Daily",
-			Dates: &DatesOf{Days: []DateOf{{Date: 1}, {IsLast: true}}}, Duration: duration.Draw(t, "yearly")}}
-		if err := p.check(); err != nil {
-			t.Fatal(err)
-		}
-		taken := time.Unix(rapid.Int64Range(1.7e9, 4e9).Draw(t, "taken"), 0).UTC()
-		expiry := p.Retention.Expiry(taken)
-		if expiry.Before(taken.AddDate(0, 0, minRetentionDays)) || expiry.Before(p.Retention.Daily.Duration.after(taken)) || expiry.After(taken.AddDate(maxRetentionYears, 0, 1)) {
-			t.Fatalf("taken %v, kept until %v", taken, expiry)
-		}
-		if _, err := json.Marshal(expiry); err != nil {
-			t.Fatal(err)
-		}
-	})
+func hourlyOf(p *PolicyProperties, h HourlySchedule) {
+	p.PolicyType, p.InstantRetentionDays, p.Schedule = "V2", 7, Schedule{Type: scheduleV2, Frequency: "Hourly", Hourly: &h}
 }

@@ -161,6 +161,12 @@ func invalidPolicy(id armid.ID, err error) *problem.Error {
 		WithTarget(id.String()).WithAdvice("Correct the policy; start from DefaultPolicy: kluis policy show DefaultPolicy --output json.")
 }
 
+func instantExceedsRetention(p Policy) *problem.Error {
+	return problem.New(problem.Invalid, "BMSUserErrorInstantRPRetentionExceedsVaultedRetention",
+		"The backup policy %s would keep snapshots for %d days, and what is kept of every day for %d.", p.ID.Name(), p.Body.InstantRetentionDays, p.Body.Retention.Daily.Duration.Count).
+		WithTarget(p.ID.String()).WithAdvice("Make instantRpRetentionRangeInDays shorter, or the daily retention longer.")
+}
+
 func policyNotFound(id armid.ID) *problem.Error {
 	return problem.New(problem.NotFound, "BMSUserErrorPolicyNotFound", "The backup policy %s does not exist in vault %s.", id.Name(), vaultOf(id).Name()).
 		WithTarget(id.String()).WithAdvice("Choose one of the vault's policies: kluis policy list.")
@@ -298,7 +304,7 @@ func expiryInThePast(t time.Time) *problem.Error {
 
 func expiryTooFar(t time.Time) *problem.Error {
 	return problem.New(problem.Invalid, "BMSUserErrorInvalidRecoveryPointExpiryTime",
-		"The recovery point would expire at %s, which is more than %d years ahead.", t.Format(time.RFC3339), maxRetentionYears).
+		"The recovery point would expire at %s, which is more than %d years ahead.", t.Format(time.RFC3339), maxRetained).
 		WithAdvice("Give recoveryPointExpiryTimeInUTC an earlier time, or leave it out to keep the point for 30 days.")
 }
 

@@ -37,6 +37,7 @@ func TestProblems(t *testing.T) {
 		keyAndSecretGone("web1", []string{"key kek", "secret bek"}),
 		vaultNotFound(vaultID), invalidVaultName("1"), locationRequired(vaultID), locationFixed(vault), invalidRedundancy("Twice"), redundancyLocked(vault),
 		vaultBeingChanged(vaultID), vaultNotEmpty(vault, []Item{item}),
+		instantExceedsRetention(Policy{policy, PolicyProperties{InstantRetentionDays: 30, Retention: Retention{Daily: &DailyRetention{Duration: Duration{7, "Days"}}}}}),
 		invalidPolicy(policy, errors.New("scheduleRunTimes has 2 times; a policy runs at one")), policyNotFound(policy),
 		policyOfOtherVault(policy, group.Resource(vaultType, "other")), policyInUse(policy, item),
 		invalidItemName(item.ID), itemNotOfVM(item.ID, group.Resource(vmType, "web2")), itemNotFound(item.ID), vmNotProtected(vm), notAVirtualMachine(keys), vmNotFound(vm),

@@ -148,7 +148,7 @@ func (s *Service) ProtectDisks(ctx context.Context, id, vm, policy armid.ID, dis
 		if err := item.Disks.allowed(machine.ID, encryption, p); err != nil {
 			return err
 		}
-		item.Policy, item.next = p.ID, p.Body.Schedule.Next(s.o.Now())
+		item.Policy, item.next = p.ID, p.Body.Next(s.o.Now())
 		if err := putItem(ctx, tx, item); err != nil {
 			return err
 		}
@@ -160,6 +160,9 @@ func (s *Service) ProtectDisks(ctx context.Context, id, vm, policy armid.ID, dis
 		if eraseErr := s.stores.erase(context.WithoutCancel(ctx), made); eraseErr != nil {
 			s.o.Log.Warn("an empty recovery store is left behind", "store", made, "error", eraseErr)
 		}
+	}
+	if err == nil && made == "" {
+		err = s.reevaluate(ctx, item.ID)
 	}
 	return item, done, err
 }

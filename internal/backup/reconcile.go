@@ -180,7 +180,7 @@ func (s *Service) adoptItem(ctx context.Context, tx *database.Tx, id armid.ID, v
 		if err := insertVault(ctx, tx, v); err != nil {
 			return Item{}, err
 		}
-		if err := putPolicy(ctx, tx, defaultPolicy(v.ID, v.Changed)); err != nil {
+		if err := putDefaultPolicies(ctx, tx, v); err != nil {
 			return Item{}, err
 		}
 	} else if err != nil {

@@ -14,6 +14,9 @@ import (
 // The row goes first: dying between the two leaves a root without a row, which start-up lists again and
 // the next backup unlinks again. The other order would list a point that cannot be restored.
 func (s *Service) retain(ctx context.Context, item armid.ID, store *recovery.Store) (unlinked int, err error) {
+	if err := s.reevaluate(ctx, item); err != nil {
+		return 0, err
+	}
 	points, err := s.lookupPoints(ctx, item)
 	if err != nil {
 		return 0, err

@@ -34,10 +34,10 @@ const (
 const bagTime = "1/2/2006 3:04:05 PM"
 
 type backupArgs struct {
-	Item   armid.ID  `json:"item"`
-	Point  string    `json:"point"`
-	Expiry time.Time `json:"expiry"`
-	ByUser bool      `json:"byUser"`
+	Item      armid.ID  `json:"item"`
+	Point     string    `json:"point"`
+	Expiry    time.Time `json:"expiry"`
+	Scheduled time.Time `json:"scheduled,omitzero"`
 }
 
 // pointID makes the id of a recovery point: decimal, as Azure's, and ascending with time. An item has
@@ -59,7 +59,7 @@ func (s *Service) BackUp(ctx context.Context, id armid.ID, expiry time.Time) (j 
 	if !expiry.After(now) {
 		return job.Job{}, expiryInThePast(expiry)
 	}
-	if expiry.After(now.AddDate(maxRetentionYears, 0, 0)) {
+	if expiry.After(now.AddDate(maxRetained, 0, 0)) {
 		return job.Job{}, expiryTooFar(expiry)
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
@@ -73,7 +73,7 @@ func (s *Service) BackUp(ctx context.Context, id armid.ID, expiry time.Time) (j 
 		if item.State == ProtectionStopped {
 			return protectionStopped(item)
 		}
-		j, err = s.enqueue(ctx, tx, item, backupSpec(item, now, expiry, true))
+		j, err = s.enqueue(ctx, tx, item, backupSpec(item, now, time.Time{}, expiry))
 		return err
 	})
 	s.o.Jobs.Wake()
@@ -237,7 +237,7 @@ func (b *backupRun) takeSnapshot(ctx context.Context) error {
 	}
 	b.snapshot = snapshot
 	level := snapshot.Consistency()
-	b.point = Point{ID: b.args.Point, Item: b.item.ID, VM: b.vm.ID, Time: b.s.o.Now(), Expiry: b.args.Expiry, Job: b.r.ID(),
+	b.point = Point{ID: b.args.Point, Item: b.item.ID, VM: b.vm.ID, Time: b.s.o.Now(), Expiry: b.args.Expiry, Scheduled: b.args.Scheduled, Job: b.r.ID(),
 		Consistency: level.Level, ConsistencyReason: level.Reason,
 		VMSize: b.vm.Properties.HardwareProfile.VMSize, OSType: b.vm.OSType(), Excluded: b.excluded}
 	if len(b.excluded) > 0 {

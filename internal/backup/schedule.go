@@ -48,11 +48,12 @@ func (s *Service) StartDue(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			item.next = p.Body.Schedule.Next(now)
+			item.next = p.Body.Next(now)
 			if err := putItem(ctx, tx, item); err != nil {
 				return err
 			}
-			_, err = s.enqueue(ctx, tx, item, backupSpec(item, now, p.Body.Retention.Expiry(now), false))
+			scheduled := p.Body.Previous(now)
+			_, err = s.enqueue(ctx, tx, item, backupSpec(item, now, scheduled, p.Body.Expiry(scheduled, now)))
 			if problem.Is(err, "UserErrorBackupOperationInProgress") {
 				s.o.Log.Warn("scheduled backup left out: another job works on the item", "item", item.ID.String())
 				continue
@@ -66,11 +67,12 @@ func (s *Service) StartDue(ctx context.Context) error {
 }
 
 // backupSpec is the job of one backup. The recovery point's id is decided here, so that a job that is
-// run again after a kill can tell whether it had already committed.
-func backupSpec(item Item, now, expiry time.Time, byUser bool) job.Spec {
+// run again after a kill can tell whether it had already committed. A backup that somebody asked for is scheduled for no
+// time.
+func backupSpec(item Item, now, scheduled, expiry time.Time) job.Spec {
 	return job.Spec{
 		Kind:  backupWork{}.Kind(),
-		Args:  backupArgs{Item: item.ID, Point: pointID(now), Expiry: expiry, ByUser: byUser},
+		Args:  backupArgs{Item: item.ID, Point: pointID(now), Expiry: expiry, Scheduled: scheduled},
 		Tasks: []string{taskSnapshot, taskTransfer, taskKeys, taskProve},
 		Details: map[string]string{"VM Name": item.VM.Name(),
 			"Recovery Point Expiry Time in UTC": expiry.UTC().Format(bagTime)},

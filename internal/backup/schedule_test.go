@@ -41,7 +41,7 @@ func newScheduled(t *testing.T, db *database.DB, names ...string) *scheduled {
 		}
 		for _, name := range names {
 			vm := armid.Subscription("s").Group("rg").Resource(vmType, name)
-			if err := putItem(t.Context(), tx, Item{ID: ItemID(vaultID, vm), VM: vm, Policy: p.ID, State: IRPending, next: p.Body.Schedule.Next(s.now)}); err != nil {
+			if err := putItem(t.Context(), tx, Item{ID: ItemID(vaultID, vm), VM: vm, Policy: p.ID, State: IRPending, next: p.Body.Next(s.now)}); err != nil {
 				return err
 			}
 		}
@@ -101,7 +101,7 @@ func TestStartDueBeside(t *testing.T) {
 				return err
 			}
 			i := slices.IndexFunc(items, func(i Item) bool { return i.VM.Name() == "b" })
-			_, err = s.enqueue(t.Context(), tx, items[i], backupSpec(items[i], s.now, s.now.AddDate(0, 0, 30), true))
+			_, err = s.enqueue(t.Context(), tx, items[i], backupSpec(items[i], s.now, time.Time{}, s.now.AddDate(0, 0, 30)))
 			return err
 		})
 		if err != nil {

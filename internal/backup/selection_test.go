@@ -63,7 +63,7 @@ func TestDiskSelection(t *testing.T) {
 	})
 }
 
-// Disks of an encrypted VM are not left out under a standard policy, also when it was encrypted later.
+// Disks of an encrypted VM are left out under an enhanced policy only, also when it was encrypted later.
 func TestDiskSelectionOfEncrypted(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		h := newHouse(t, db)
@@ -83,5 +83,11 @@ func TestDiskSelectionOfEncrypted(t *testing.T) {
 		}
 		_, _, err = h.ProtectDisks(h.ctx, id, vmID("web"), policyID, osOnly)
 		h.wantProblem(err, refused)
+		item, _, err = h.ProtectDisks(h.ctx, id, vmID("web"), vaultID.Child("backupPolicies", "EnhancedPolicy"), osOnly)
+		h.check(err)
+		if p := h.backedUp(item); len(p.Disks) != 1 || len(p.Excluded) != 1 || len(p.Keys) != 1 {
+			t.Errorf("under an enhanced policy the point has %v, left out %v", disksOf(p.Disks), disksOf(p.Excluded))
+		}
+		h.wantProblem(second3(h.Protect(h.ctx, id, vmID("web"), policyID)), refused)
 	})
 }

@@ -2,7 +2,7 @@
 // which a person meets it:
 //
 //   - vault.go: a Recovery Services vault owns policies, protected items and their recovery points.
-//   - policy.go: when to back up, and how long to keep.
+//   - policy.go, calendar.go, zone.go, retention.go: when to back up, and how long to keep; policies.go: who may say so.
 //   - protect.go: a VM becomes a protected item, after everything that would fail a backup was checked.
 //   - run.go: one backup, told in order: snapshot, transfer, keys, proof, commit, retain.
 //   - point.go: what a recovery point is.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,7 +41,7 @@ var Redundancies = []string{"LocallyRedundant", "GeoRedundant", "ZoneRedundant"}
 
 var vaultName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{1,49}$`)
 
-// PutVault creates a vault, with DefaultPolicy, or changes one.
+// PutVault creates a vault, with its default policies, or changes one.
 func (s *Service) PutVault(ctx context.Context, v RecoveryVault) (_ RecoveryVault, created bool, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/write", v.ID); err != nil {
 		return RecoveryVault{}, false, err
@@ -84,7 +83,7 @@ func (s *Service) putVault(ctx context.Context, v RecoveryVault) (_ RecoveryVaul
 		if err := insertVault(ctx, tx, v); err != nil {
 			return err
 		}
-		return putPolicy(ctx, tx, defaultPolicy(v.ID, v.Changed))
+		return putDefaultPolicies(ctx, tx, v)
 	})
 	if err != nil {
 		s.dropIdentity(ctx, v.Identity)
@@ -162,7 +161,7 @@ func (s *Service) ConfigureVault(ctx context.Context, part armid.ID, change func
 // readableParts are the parts of a vault that Azure's roles for backup name, so that who may read the vault may not read all
 // of them, and the other way round. The vault's readers may read what no role names.
 var readableParts = []string{"backupstorageconfig", "backupconfig", "usages", "backupResourceGuardProxies", "extendedInformation",
-	"registeredIdentities", "operationStatus", "operationResults", "backupEngines", "backupProtectionIntents"}
+	"registeredIdentities", "operationStatus", "operationResults", "backupEngines", "backupProtectionIntents", "backupPolicies"}
 
 func partAction(part armid.ID, verb string) string {
 	words := strings.Split(part.Type(), "/")
@@ -263,106 +262,6 @@ func (s *Service) DeleteVault(ctx context.Context, id armid.ID) (existed bool, e
 	}
 	if err != nil { // the vault is gone; an empty store is in nobody's way
 		s.o.Log.Error("erase what is left of a vault", "vault", id.String(), "error", err)
-	}
-	return existed, nil
-}
-
-// PutPolicy creates or changes a policy of a vault. A change counts for recovery points that come and
-// for the next run of its items; what was already taken keeps its expiry.
-func (s *Service) PutPolicy(ctx context.Context, p Policy) (Policy, error) {
-	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/backupPolicies/write", p.ID); err != nil {
-		return Policy{}, err
-	}
-	if err := p.Body.check(); err != nil {
-		return Policy{}, invalidPolicy(p.ID, err)
-	}
-	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		if _, err := selectVault(ctx, tx, p.ID.Parent()); err != nil {
-			return err
-		}
-		if err := putPolicy(ctx, tx, p); err != nil {
-			return err
-		}
-		items, err := selectItems(ctx, tx, p.ID.Parent())
-		if err != nil {
-			return err
-		}
-		for _, item := range items {
-			if item.Policy.Equal(p.ID) {
-				p.Body.ProtectedItemsCount++
-				item.next = p.Body.Schedule.Next(s.o.Now())
-				if err := putItem(ctx, tx, item); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
-	return p, err
-}
-
-// Policy returns a policy, with the number of items that follow it.
-func (s *Service) Policy(ctx context.Context, id armid.ID) (Policy, error) {
-	policies, err := s.Policies(ctx, id.Parent())
-	if err != nil {
-		return Policy{}, err
-	}
-	for _, p := range policies {
-		if p.ID.Equal(id) {
-			return p, nil
-		}
-	}
-	return Policy{}, policyNotFound(id)
-}
-
-// Policies returns the policies of a vault, by id.
-func (s *Service) Policies(ctx context.Context, vault armid.ID) (policies []Policy, err error) {
-	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/backupPolicies/read", vault); err != nil {
-		return nil, err
-	}
-	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		if _, err := selectVault(ctx, tx, vault); err != nil {
-			return err
-		}
-		if policies, err = selectPolicies(ctx, tx, vault); err != nil {
-			return err
-		}
-		items, err := selectItems(ctx, tx, vault)
-		if err != nil {
-			return err
-		}
-		for _, item := range items {
-			for i := range policies {
-				if item.Policy.Equal(policies[i].ID) {
-					policies[i].Body.ProtectedItemsCount++
-				}
-			}
-		}
-		return nil
-	})
-	return policies, err
-}
-
-// DeletePolicy removes a policy that no item follows.
-func (s *Service) DeletePolicy(ctx context.Context, id armid.ID) (existed bool, err error) {
-	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/backupPolicies/delete", id); err != nil {
-		return false, err
-	}
-	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		items, err := selectItems(ctx, tx, id.Parent())
-		if err != nil {
-			return err
-		}
-		for _, item := range items {
-			if item.Policy.Equal(id) {
-				return policyInUse(id, item)
-			}
-		}
-		existed, err = deletePolicy(ctx, tx, id)
-		return err
-	})
-	if err != nil {
-		return false, fmt.Errorf("delete policy: %w", err)
 	}
 	return existed, nil
 }

@@ -1,8 +1,10 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 
 	"kluis/internal/armid"
@@ -105,6 +107,24 @@ type SchedulePolicy struct {
 	RunFrequency string   `json:"scheduleRunFrequency,omitempty"`
 	RunDays      []string `json:"scheduleRunDays,omitempty"`
 	RunTimes     []string `json:"scheduleRunTimes,omitempty"`
+
+	// Those of an enhanced policy.
+	Hourly *HourlySchedule `json:"hourlySchedule,omitempty"`
+	Daily  *RunSchedule    `json:"dailySchedule,omitempty"`
+	Weekly *RunSchedule    `json:"weeklySchedule,omitempty"`
+}
+
+// HourlySchedule runs every few hours of a window.
+type HourlySchedule struct {
+	Interval int    `json:"interval"`
+	Start    string `json:"scheduleWindowStartTime"`
+	Window   int    `json:"scheduleWindowDuration"`
+}
+
+// RunSchedule names days and times.
+type RunSchedule struct {
+	Days  []string `json:"scheduleRunDays,omitempty"`
+	Times []string `json:"scheduleRunTimes,omitempty"`
 }
 
 // RetentionPolicy says how long recovery points are kept.
@@ -127,9 +147,9 @@ type RetentionDuration struct {
 	Type  string `json:"durationType"`
 }
 
-// DailyPolicy makes the settings of a policy that runs every day at a time of day ("22:00", UTC) and
+// DailyPolicy makes the settings of a policy that runs every day at a time of day ("22:00") in a time zone ("" is UTC) and
 // keeps what it made for a number of days.
-func DailyPolicy(timeOfDay string, days int) PolicyProperties {
+func DailyPolicy(timeOfDay, timeZone string, days int) PolicyProperties {
 	at := []string{"2026-01-01T" + timeOfDay + ":00Z"}
 	return PolicyProperties{
 		BackupManagementType: "AzureIaasVM",
@@ -138,7 +158,7 @@ func DailyPolicy(timeOfDay string, days int) PolicyProperties {
 			Times: at, Duration: RetentionDuration{days, "Days"},
 		}},
 		InstantRpRetentionRangeInDays: 2,
-		TimeZone:                      "UTC",
+		TimeZone:                      cmp.Or(timeZone, "UTC"),
 	}
 }
 
@@ -147,6 +167,25 @@ const typePolicy = "backupPolicies"
 // PutPolicy creates or changes a policy of a vault.
 func (c *Client) PutPolicy(ctx context.Context, vault armid.ID, name string, p PolicyProperties) (Policy, error) {
 	return putResource(ctx, c, vault.Child(typePolicy, name), versionBackup, Policy{Properties: p})
+}
+
+// PutPolicyDocument creates or changes a policy as a document says that has Azure's form: what Policy has read, or the
+// properties alone.
+func (c *Client) PutPolicyDocument(ctx context.Context, vault armid.ID, name string, document json.RawMessage) (Policy, error) {
+	var whole struct {
+		Properties json.RawMessage `json:"properties"`
+	}
+	if err := json.Unmarshal(document, &whole); err != nil {
+		return Policy{}, fmt.Errorf("the policy is not a JSON document: %w", err)
+	}
+	if whole.Properties == nil {
+		whole.Properties = document
+	}
+	id := vault.Child(typePolicy, name)
+	if err := c.do(ctx, http.MethodPut, id.String(), versionBackup, whole, nil); err != nil {
+		return Policy{}, err
+	}
+	return c.Policy(ctx, vault, name)
 }
 
 // Policy reads a policy.

@@ -292,6 +292,31 @@ func TestVaultIdentity(t *testing.T) {
 	}
 }
 
+// An enhanced policy comes back as it was sent, and its operations are over.
+func TestEnhancedPolicy(t *testing.T) {
+	f := world()
+	const sent = `{"properties":{"backupManagementType":"AzureIaasVM","policyType":"V2","instantRPDetails":{},"schedulePolicy":{"schedulePolicyType":"SimpleSchedulePolicyV2",` +
+		`"scheduleRunFrequency":"Hourly","hourlySchedule":{"interval":4,"scheduleWindowStartTime":"2021-12-17T08:00:00+00:00","scheduleWindowDuration":24}},` +
+		`"retentionPolicy":{"retentionPolicyType":"LongTermRetentionPolicy","dailySchedule":{"retentionTimes":["2021-12-17T08:00:00+00:00"],"retentionDuration":{"count":180,"durationType":"Days"}}},` +
+		`"tieringPolicy":{"ArchivedRP":{"tieringMode":"DoNotTier","duration":0,"durationType":"Invalid"}},"instantRpRetentionRangeInDays":30,"timeZone":"Pacific Standard Time"}}`
+	policy := vault + "/backupPolicies/hourly"
+	if a := ask(t, f, "PUT", policy+version, sent); a.Status != 200 {
+		t.Fatalf("%d %s", a.Status, a.Raw)
+	}
+	a := ask(t, f, "GET", policy+version, "")
+	golden(t, "policy-enhanced", a.Raw)
+	if a := ask(t, f, "GET", policy+"/operations/x"+version, ""); at(t, a.Body, "status") != "Succeeded" {
+		t.Errorf("the operation: %d %s", a.Status, a.Raw)
+	}
+	if a := ask(t, f, "GET", policy+"/operationResults/x"+version, ""); a.Status != 200 || at(t, a.Body, "name") != "hourly" {
+		t.Errorf("its result: %d %s", a.Status, a.Raw)
+	}
+	ask(t, f, "DELETE", policy+version, "")
+	if a := ask(t, f, "GET", policy+"/operationResults/x"+version, ""); a.Status != 204 {
+		t.Errorf("the result of its deletion: %d %s", a.Status, a.Raw)
+	}
+}
+
 func TestCheckVaultName(t *testing.T) {
 	for name, want := range map[string]bool{"CLITEST-vault000002": false, "another": true} {
 		a := ask(t, world(), "POST", group+"/providers/Microsoft.RecoveryServices/locations/westeurope/checkNameAvailability"+version,

@@ -88,3 +88,30 @@ func (d *door) listPolicies(ctx context.Context, r *arm.Request) (*arm.Reply, er
 	}
 	return arm.List(r, bodies), nil
 }
+
+// A change of a policy is over when it is answered. Nothing is kept of it, so that any operation of a policy is answered
+// alike: it has succeeded.
+
+func (d *door) policyOperation(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	v, err := d.s.VaultOf(ctx, r.ID, "read")
+	if err != nil {
+		return nil, err
+	}
+	at, id := azureTime(v.Changed), r.ID.Name()
+	return arm.OK(operationBody{ID: id, Name: id, Status: "Succeeded", StartTime: at, EndTime: at}), nil
+}
+
+// policyOperationResult is the policy, or nothing where it was deleted.
+func (d *door) policyOperationResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if _, err := d.s.VaultOf(ctx, r.ID, "read"); err != nil {
+		return nil, err
+	}
+	p, err := d.s.Policy(ctx, r.ID.Parent())
+	if problem.KindOf(err) == problem.NotFound {
+		return arm.NoContent(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(encodePolicy(p)), nil
+}

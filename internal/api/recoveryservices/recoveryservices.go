@@ -124,6 +124,8 @@ func (d *door) table() []arm.Resource {
 			Actions: map[string]arm.Handler{"unlockDelete": d.refuse(resourceGuard)}},
 		{Type: vaults + "/backupUsageSummaries", List: d.listUsage},
 		{Type: policies, Get: d.getPolicy, Put: d.putPolicy, Delete: d.deletePolicy, List: d.listPolicies},
+		{Type: policies + "/operations", Get: d.policyOperation},
+		{Type: policies + "/operationResults", Get: d.policyOperationResult},
 
 		{Type: fabrics, Actions: map[string]arm.Handler{"refreshContainers": d.refresh}},
 		{Type: vaults + "/backupProtectableItems", List: d.listProtectable},
