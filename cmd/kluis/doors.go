@@ -56,7 +56,7 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 		Authority: p.base + "/" + p.install.TenantID, Suffix: vaultSuffix, Logger: p.log, NewID: uuid.NewString})
 	blobs := blob.Handler(p.storage, blob.Options{
 		Authenticate: login.Authenticate(p.identity, func(r *http.Request) []string { return append(p.audiences(r), "https://storage.azure.com") }),
-		Authority:    p.base + "/" + p.install.TenantID, Suffix: "blob." + p.domain, NewID: uuid.NewString, Logger: p.log})
+		Authority:    p.base + "/" + p.install.TenantID, Suffix: "blob." + p.domain, Now: time.Now, NewID: uuid.NewString, Logger: p.log})
 	tokens := login.Handler(p.identity, login.Options{ARMAudience: p.base, KeyVaultDNS: vaultSuffix, StorageDNS: host,
 		Now: time.Now, NewID: uuid.NewString, Logger: p.log})
 	directory := graph.Handler(p.identity, graph.Options{Authenticate: login.Authenticate(p.identity, p.audiences), Logger: p.log})
@@ -151,11 +151,14 @@ func (p *parts) readOwnBlob(ctx context.Context, uri string) ([]byte, error) {
 		return nil, problem.New(problem.Invalid, "InvalidContentLink", "%.200q is not the URL of a blob of this server.", uri).
 			WithAdvice("Upload the template into a storage account here, or send it in the request.")
 	}
-	_, data, err := p.storage.ReadBlob(ctx, account, container, name)
+	blob, data, err := p.storage.ReadBlob(ctx, account, container, name)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = data.Close() }()
+	if blob.Size > arm.MaxBody {
+		return nil, problem.New(problem.Invalid, "InvalidContentLink", "The template %.200q has more than %d bytes.", uri, arm.MaxBody).WithAdvice("Use a smaller template.")
+	}
 	return io.ReadAll(data)
 }
 

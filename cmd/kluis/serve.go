@@ -77,7 +77,7 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 	scheduling, stopScheduling := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { p.backup.RunSchedule(scheduling) })
-	background.Go(func() { p.keepKeyVaults(scheduling) })
+	background.Go(func() { p.keepHouse(scheduling) })
 	defer func() { stopScheduling(); background.Wait() }()
 
 	server := &http.Server{Handler: p.door, TLSConfig: p.tls, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
@@ -119,10 +119,10 @@ func (c config) openRoot(log *slog.Logger) (*seal.Root, error) {
 	return root, err
 }
 
-// keepKeyVaults does, every hour, what key vaults do by themselves: it lets go of what has been in soft delete for its
-// time, and rotates the keys whose policy says so. When the root key was rotated, or its recipients have changed, it seals
+// keepHouse does, every hour, what is nobody's request: it lets go of what has been in soft delete for its time, and of
+// blocks that were uploaded and never committed; it rotates the keys whose policy says so. When the root key was rotated, or its recipients have changed, it seals
 // and wraps anew, at once; what a server that was killed had left of that is done at the start.
-func (p *parts) keepKeyVaults(ctx context.Context) {
+func (p *parts) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
 	defer tick.Stop()
 	for {
@@ -134,6 +134,9 @@ func (p *parts) keepKeyVaults(ctx context.Context) {
 		}
 		if err := p.reseal(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("seal anew under the present root key", "error", err)
+		}
+		if err := p.storage.DropPending(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("drop blocks that were never committed", "error", err)
 		}
 		n, err := p.backup.Rewrap(ctx)
 		if n > 0 {
@@ -160,7 +163,11 @@ func (p *parts) reseal(ctx context.Context) error {
 	if n > 0 {
 		p.log.Info("sealed anew under the present root key", "versions", n)
 	}
-	return errors.Join(err, p.identity.Reseal(ctx, p.root, p.root.Mark()))
+	keys, keysErr := p.storage.Reseal(ctx, p.root.Mark())
+	if keys > 0 {
+		p.log.Info("sealed anew under the present root key", "storage account keys", keys)
+	}
+	return errors.Join(err, keysErr, p.identity.Reseal(ctx, p.root, p.root.Mark()))
 }
 
 // keepRoot leaves a copy of the wrapped root keys in the recovery store, one for each set of roots and recipients. A
@@ -283,7 +290,7 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 		return err
 	}
 	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "blob." + host,
-		Bucket: objects.Prefix(p.store, "blobs/"), Now: time.Now, NewID: uuid.NewString})
+		Bucket: objects.Prefix(p.store, "blobs/"), Seal: p.root, Rand: rand.Reader, Now: time.Now, NewID: uuid.NewString})
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Now: time.Now, NewID: uuid.NewString})
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
 	var served backup.Exports

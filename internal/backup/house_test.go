@@ -205,7 +205,7 @@ func (h *house) open() {
 	f := must(image.New(image.Options{Allow: []string{h.images}, RestoreDir: filepath.Join(h.folder, "..", "disks")}))(h.t)
 	h.compute = compute.New(compute.Options{DB: h.db, Authorizer: everybody, Groups: everybody, Images: inspector{f}, Now: h.clock.Now, NewID: uuid.NewString})
 	h.storage = storage.New(storage.Options{DB: h.db, Authorizer: everybody, Groups: everybody, Bucket: objects.Prefix(h.bucket, "blobs/"),
-		DNSSuffix: "blob.localhost", Now: h.clock.Now, NewID: uuid.NewString})
+		Seal: h.root, Rand: rand.Reader, DNSSuffix: "blob.localhost", Now: h.clock.Now, NewID: uuid.NewString})
 	h.jobs = job.NewQueue(h.db, h.clock.Now, uuid.NewString)
 	log := slog.New(slog.NewTextHandler(h.log, nil))
 	h.Service = must(backup.Open(h.ctx, backup.Options{DB: h.db, Jobs: h.jobs, Bucket: h.bucket, Node: "here", Wrapper: h.root, Authorizer: h.authorizer,

@@ -17,9 +17,13 @@ type Account struct {
 	Kind     string            `json:"kind"`
 	SKU      string            `json:"sku"`
 	Created  time.Time         `json:"created"`
+
+	AccessTier   string `json:"accessTier,omitempty"`   // how it is said to be used; nothing depends on it
+	MinimumTLS   string `json:"minimumTls,omitempty"`   // what was asked for; the listener speaks TLS 1.2 and later
+	NoSharedKeys bool   `json:"noSharedKeys,omitempty"` // only roles count: keys, and what they have signed, do not
 }
 
-// PutAccount creates an account, or changes tags and kind of one.
+// PutAccount creates an account, with its keys, or changes the settings of one.
 func (s *Service) PutAccount(ctx context.Context, a Account) (_ Account, created bool, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, accountType+"/write", a.ID); err != nil {
 		return Account{}, false, err
@@ -34,6 +38,10 @@ func (s *Service) PutAccount(ctx context.Context, a Account) (_ Account, created
 		return Account{}, false, err
 	}
 	a.Created = s.o.Now()
+	keys, err := s.drawKeys(a.ID.Name())
+	if err != nil {
+		return Account{}, false, err
+	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		old, found, err := selectAccount(ctx, tx, a.ID.Name())
 		if err != nil {
@@ -44,10 +52,35 @@ func (s *Service) PutAccount(ctx context.Context, a Account) (_ Account, created
 				return accountTaken(a.ID.Name())
 			}
 			a.ID, a.Location, a.Created = old.ID, old.Location, old.Created
+			return putAccount(ctx, tx, a)
 		}
-		return putAccount(ctx, tx, a)
+		if err := putAccount(ctx, tx, a); err != nil {
+			return err
+		}
+		return putKeys(ctx, tx, keys)
 	})
 	return a, created, err
+}
+
+// ChangeAccount changes what a function changes of an account; its id, location and time of creation stay.
+func (s *Service) ChangeAccount(ctx context.Context, id armid.ID, change func(*Account)) (a Account, err error) {
+	if err := s.o.Authorizer.Authorize(ctx, accountType+"/write", id); err != nil {
+		return Account{}, err
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		old, found, err := selectAccount(ctx, tx, id.Name())
+		if err != nil {
+			return err
+		}
+		if !found || !old.ID.Equal(id) {
+			return accountNotFound(id)
+		}
+		a = old
+		change(&a)
+		a.ID, a.Location, a.Created = old.ID, old.Location, old.Created
+		return putAccount(ctx, tx, a)
+	})
+	return a, err
 }
 
 // CheckName says why an account of that name cannot be created; nil means that it can.
@@ -147,4 +180,9 @@ func (s *Service) DeleteAccount(ctx context.Context, id armid.ID) (existed bool,
 		return false, err
 	}
 	return existed, s.drop(ctx, unused...)
+}
+
+// Information describes an account to whoever may use its data.
+func (s *Service) Information(ctx context.Context, account string) (Account, error) {
+	return s.open(ctx, account, "", "", readService)
 }

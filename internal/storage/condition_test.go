@@ -2,10 +2,10 @@ package storage_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,7 +26,7 @@ func TestConditions(t *testing.T) {
 		w.account("one")
 		ctx := t.Context()
 		put := func(content string, c ...storage.Condition) (string, error) {
-			b, err := w.PutBlob(ctx, "one", "container", "b", "", int64(len(content)), strings.NewReader(content), c...)
+			b, err := w.PutBlob(ctx, "one", "container", "b", text(int64(len(content)), ""), strings.NewReader(content), c...)
 			return b.ETag(), err
 		}
 		_, err := put("x", storage.IfMatch("*"))
@@ -71,11 +71,11 @@ func TestCreateOnce(t *testing.T) {
 		var mu sync.Mutex
 		var refused []error
 		var wait sync.WaitGroup
-		service := storage.New(storage.Options{DB: db, Authorizer: allowed{}, Bucket: w.bucket, Now: func() time.Time { return start },
+		service := storage.New(storage.Options{DB: db, Authorizer: allowed{}, Bucket: w.bucket, Seal: newRoot(t), Rand: rand.Reader, Now: func() time.Time { return start },
 			NewID: func() string { return fmt.Sprintf("racer-%d", w.ids.Add(1)) }})
 		for range 8 {
 			wait.Go(func() {
-				_, err := service.PutBlob(t.Context(), "one", "container", "b", "", 1, strings.NewReader("x"), storage.IfNoneMatch("*"))
+				_, err := service.PutBlob(t.Context(), "one", "container", "b", text(1, ""), strings.NewReader("x"), storage.IfNoneMatch("*"))
 				if err == nil {
 					created.Add(1)
 					return
@@ -133,7 +133,7 @@ func TestCutObject(t *testing.T) {
 	if err := w.put("b", "0123456789"); err != nil {
 		t.Fatal(err)
 	}
-	w.bucket.Replace("object-1", []byte("01234"))
+	w.bucket.Replace(w.kept()[0], []byte("01234"))
 	if _, _, err := w.ReadBlob(t.Context(), "one", "container", "b"); !errors.Is(err, objects.ErrTruncated) {
 		t.Errorf("got %v", err)
 	}
@@ -144,14 +144,14 @@ func TestContainers(t *testing.T) {
 		w := newWorld(t, db, nil)
 		w.account("one")
 		w.account("two")
-		if err := w.CreateContainer(t.Context(), "ONE", "another"); err != nil {
+		if _, err := w.CreateContainer(t.Context(), "ONE", "another", nil); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := w.Containers(t.Context(), "one"); err != nil || !slices.Equal(got, []string{"another", "container"}) {
+		if got, err := w.Containers(t.Context(), "one", ""); err != nil || len(got) != 2 || got[0].Name != "another" || got[1].Name != "container" {
 			t.Errorf("containers %v: %v", got, err)
 		}
 		w.denied = accountType + "/blobServices/containers/read"
-		_, err := w.Containers(t.Context(), "one")
+		_, err := w.Containers(t.Context(), "one", "")
 		wantCode(t, err, "AuthorizationFailed")
 	})
 }

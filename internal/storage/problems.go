@@ -62,12 +62,108 @@ func invalidBlobName(name string) *problem.Error {
 		WithAdvice("Use 1 to 1024 bytes of UTF-8 without control characters.")
 }
 
-func invalidContentType() *problem.Error {
-	return problem.New(problem.Invalid, "InvalidHeaderValue", "The blob's content type is not one.").
-		WithTarget("Content-Type").WithAdvice("Use up to 256 ASCII characters, such as application/json.")
+func invalidHeader(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidHeaderValue", "The value of the blob's header %s is not one.", name).
+		WithTarget(name).WithAdvice("Use up to 1000 printable ASCII characters, such as application/json.")
 }
 
-func blobTooLarge(size int64) *problem.Error {
-	return problem.New(problem.TooLarge, "RequestBodyTooLarge", "The blob has %d bytes; at most %d are taken.", size, int64(MaxBlobSize)).
-		WithAdvice("Keep large files elsewhere; disks are restored as managed disks.")
+func bodyTooLarge(size, most int64) *problem.Error {
+	return problem.New(problem.TooLarge, "RequestBodyTooLarge", "The body has %d bytes; from 1 to %d are taken.", size, most).
+		WithAdvice("Upload the blob in blocks of fitting size.")
+}
+
+func invalidMetadata(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidMetadata", "The metadata %.60q has a name or a value that cannot be kept.", name).
+		WithAdvice("Names are letters, digits and underscores, not beginning with a digit; values are printable ASCII characters.")
+}
+
+func metadataTooLarge() *problem.Error {
+	return problem.New(problem.Invalid, "MetadataTooLarge", "The metadata has more than %d bytes.", maxMetadata).WithAdvice("Keep what is long in a blob of its own.")
+}
+
+func md5Mismatch() *problem.Error {
+	return problem.New(problem.Invalid, "Md5Mismatch", "The MD5 value specified in the request did not match with the MD5 value calculated by the server.").
+		WithAdvice("Send the bytes again: they changed on their way, or the value is of others.")
+}
+
+func crc64Mismatch() *problem.Error {
+	return problem.New(problem.Invalid, "Crc64Mismatch", "The CRC64 value specified in the request did not match with the CRC64 value calculated by the server.").
+		WithAdvice("Send the bytes again: they changed on their way, or the value is of others.")
+}
+
+func invalidBlockID() *problem.Error {
+	return problem.New(problem.Invalid, "InvalidQueryParameterValue", "The block id is not base64 of 1 to %d bytes.", maxBlockID).
+		WithTarget("blockid").WithAdvice("Encode the ids of blocks in base64.")
+}
+
+func invalidBlockList(id string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidBlockList", "The block %.100q of the list is not there.", id).
+		WithAdvice("Upload the block again; blocks that are not committed are kept for a week.")
+}
+
+func tooManyBlocks() *problem.Error {
+	return problem.New(problem.Conflict, "BlockCountExceedsLimit", "A blob has at most %d blocks, and %d that are not committed.", MaxBlocks, maxPending).
+		WithAdvice("Use larger blocks.")
+}
+
+func isNotFound(err error) bool { return err != nil && problem.KindOf(err) == problem.NotFound }
+
+func invalidKeyName(name string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidValuesForRequestParameters", "%.40q is not the name of a key.", name).
+		WithTarget("keyName").WithAdvice("The keys are key1 and key2.")
+}
+
+func authenticationFailed(why string) *problem.Error {
+	return problem.New(problem.Denied, "AuthenticationFailed",
+		"Server failed to authenticate the request. Make sure the value of the Authorization header or of the shared access signature is formed correctly: %s.", why).
+		WithAdvice("List the account's keys, and sign anew with one of them.")
+}
+
+func sharedKeysOff(id armid.ID) *problem.Error {
+	return problem.New(problem.Denied, "KeyBasedAuthenticationNotPermitted", "Key based authentication is not permitted on this storage account.").
+		WithTarget(id.String()).WithAdvice("Use a token of a principal that has a role on the account, or set allowSharedKeyAccess.")
+}
+
+func sasNotSupported(what string) *problem.Error {
+	return problem.New(problem.Denied, "AuthenticationFailed", "This server does not take %s.", what).
+		WithAdvice("Use an account SAS, a SAS for a container or a blob that one of the account's keys has signed, or a token.")
+}
+
+func authorizationFailure(why string) *problem.Error {
+	return problem.New(problem.Denied, "AuthorizationFailure", "This request is not authorized to perform this operation: %s.", why).
+		WithAdvice("Sign for what the request is about, or use the account's key or a role.")
+}
+
+func permissionMismatch(letters string) *problem.Error {
+	return problem.New(problem.Denied, "AuthorizationPermissionMismatch", "This request is not authorized to perform this operation using this permission: it needs one of %q.", letters).
+		WithAdvice("Sign with the permission (sp), or use the account's key or a role.")
+}
+
+func resourceTypeMismatch() *problem.Error {
+	return problem.New(problem.Denied, "AuthorizationResourceTypeMismatch", "This request is not authorized to perform this operation using this resource type.").
+		WithAdvice("Sign for the resource type (srt): s for the service, c for containers, o for blobs.")
+}
+
+func serviceMismatch() *problem.Error {
+	return problem.New(problem.Denied, "AuthorizationServiceMismatch", "This request is not authorized to perform this operation using this service.").
+		WithAdvice("Sign for the Blob service: ss=b.")
+}
+
+func authorizationProtocolMismatch() *problem.Error {
+	return problem.New(problem.Denied, "AuthorizationProtocolMismatch", "This request is not authorized to perform this operation using this protocol.").
+		WithAdvice("Use https.")
+}
+
+func authorizationSourceIPMismatch() *problem.Error {
+	return problem.New(problem.Denied, "AuthorizationSourceIPMismatch", "This request is not authorized to perform this operation using this source IP address.").
+		WithAdvice("Use an address for which the signature was made (sip).")
+}
+
+func overwriteNotPermitted() *problem.Error {
+	return problem.New(problem.Denied, "UnauthorizedBlobOverwrite", "This request is not authorized to perform blob overwrites.").
+		WithAdvice("Use another name, or sign with the permission to write (sp=w).")
+}
+
+func invalidSASRequest(why string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidValuesForRequestParameters", "The signature cannot be made: %s.", why).WithAdvice("Correct the request.")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"kluis/internal/database"
 )
@@ -59,74 +60,187 @@ func selectAccounts(ctx context.Context, tx *database.Tx) ([]Account, error) {
 
 // deleteAccount removes the account with what is in it, and returns the objects of its blobs.
 func deleteAccount(ctx context.Context, tx *database.Tx, name string) (objects []string, err error) {
-	rows, err := tx.QueryContext(ctx, `DELETE FROM blobs WHERE account = $1 RETURNING object`, name)
+	containers, err := selectContainers(ctx, tx, name)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = rows.Close() }()
-	for rows.Next() {
-		var object string
-		if err := rows.Scan(&object); err != nil {
-			return nil, err
-		}
-		objects = append(objects, object)
+	var names []string
+	for _, c := range containers {
+		names = append(names, c.Name)
 	}
-	if err := rows.Err(); err != nil {
+	if objects, err = deleteContainers(ctx, tx, name, names...); err != nil {
 		return nil, err
 	}
-	if _, err := tx.ExecContext(ctx, `DELETE FROM containers WHERE account = $1`, name); err != nil {
-		return nil, err
-	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM storage_accounts WHERE name = $1`, name)
+	_, err = tx.ExecContext(ctx, `DELETE FROM storage_accounts WHERE name = $1`, name) // its keys go with it
 	return objects, err
 }
 
-func putContainer(ctx context.Context, tx *database.Tx, account, container string) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO containers (account, name) VALUES ($1, $2) ON CONFLICT (account, name) DO NOTHING`, account, container)
+func putKeys(ctx context.Context, tx *database.Tx, keys []sealedKey) error {
+	for _, k := range keys {
+		if err := putKey(ctx, tx, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func putKey(ctx context.Context, tx *database.Tx, k sealedKey) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO storage_account_keys (account, number, sealed, created) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (account, number) DO UPDATE SET sealed = excluded.sealed, created = excluded.created`, k.account, k.number, k.sealed, database.Micros(k.created))
 	return err
 }
 
-func hasContainer(ctx context.Context, tx *database.Tx, account, container string) (bool, error) {
-	var one int
-	err := tx.QueryRowContext(ctx, `SELECT 1 FROM containers WHERE account = $1 AND name = $2`, account, container).Scan(&one)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, err
+// selectKeys returns the keys of an account, or of all where it is "".
+func selectKeys(ctx context.Context, tx *database.Tx, account string) ([]sealedKey, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT account, number, sealed, created FROM storage_account_keys WHERE account = $1 OR $1 = '' ORDER BY account, number`, account)
+	return collect(rows, err, func(rows *sql.Rows) (k sealedKey, err error) {
+		var created int64
+		err = rows.Scan(&k.account, &k.number, &k.sealed, &created)
+		k.created = database.Time(created)
+		return k, err
+	})
 }
 
-func selectContainers(ctx context.Context, tx *database.Tx, account string) ([]string, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT name FROM containers WHERE account = $1 ORDER BY name`, account)
+// collect reads all rows of a query.
+func collect[T any](rows *sql.Rows, err error, scan func(*sql.Rows) (T, error)) ([]T, error) {
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = rows.Close() }()
-	var all []string
+	var all []T
 	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
+		v, err := scan(rows)
+		if err != nil {
 			return nil, err
 		}
-		all = append(all, name)
+		all = append(all, v)
 	}
 	return all, rows.Err()
 }
 
-func putBlob(ctx context.Context, tx *database.Tx, account, container string, b Blob) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO blobs (account, container, name, object, size, content_type, modified)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (account, container, name) DO UPDATE SET object = excluded.object,
-		size = excluded.size, content_type = excluded.content_type, modified = excluded.modified`,
-		account, container, b.Name, b.object, b.Size, b.ContentType, database.Micros(b.Modified))
+func scanText(rows *sql.Rows) (text string, err error) { return text, rows.Scan(&text) }
+
+func putContainer(ctx context.Context, tx *database.Tx, account string, c Container) error {
+	metadata, err := json.Marshal(c.Metadata)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO containers (account, name, etag, modified, metadata) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (account, name) DO UPDATE SET etag = excluded.etag, modified = excluded.modified, metadata = excluded.metadata`,
+		account, c.Name, c.etag, database.Micros(c.Modified), string(metadata))
 	return err
 }
 
-const blobColumns = `name, object, size, content_type, modified`
+const containerColumns = `name, etag, modified, metadata`
+
+func scanContainer(row interface{ Scan(...any) error }) (c Container, err error) {
+	var modified int64
+	var metadata string
+	if err := row.Scan(&c.Name, &c.etag, &modified, &metadata); err != nil {
+		return Container{}, err
+	}
+	c.Modified = database.Time(modified)
+	return c, json.Unmarshal([]byte(metadata), &c.Metadata)
+}
+
+func selectContainer(ctx context.Context, tx *database.Tx, account, name string) (c Container, found bool, err error) {
+	c, err = scanContainer(tx.QueryRowContext(ctx, `SELECT `+containerColumns+` FROM containers WHERE account = $1 AND name = $2`, account, name))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Container{}, false, nil
+	}
+	return c, err == nil, err
+}
+
+func selectContainers(ctx context.Context, tx *database.Tx, account string) ([]Container, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT `+containerColumns+` FROM containers WHERE account = $1 ORDER BY name`, account)
+	return collect(rows, err, func(rows *sql.Rows) (Container, error) { return scanContainer(rows) })
+}
+
+// deleteContainers removes containers with all that is in them, and returns the objects of their blobs.
+func deleteContainers(ctx context.Context, tx *database.Tx, account string, names ...string) (objects []string, err error) {
+	for _, name := range names {
+		rows, err := tx.QueryContext(ctx, `DELETE FROM blob_blocks WHERE account = $1 AND container = $2 RETURNING object`, account, name)
+		more, err := collect(rows, err, scanText)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, more...)
+		for _, statement := range []string{`DELETE FROM blobs WHERE account = $1 AND container = $2`, `DELETE FROM containers WHERE account = $1 AND name = $2`} {
+			if _, err := tx.ExecContext(ctx, statement, account, name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return distinct(objects, nil), nil
+}
+
+// distinct are the objects without those that are kept, each once: a block may be in a blob twice.
+func distinct(objects []string, kept []block) (rest []string) {
+	seen := map[string]bool{}
+	for _, b := range kept {
+		seen[b.object] = true
+	}
+	for _, o := range objects {
+		if !seen[o] {
+			seen[o], rest = true, append(rest, o)
+		}
+	}
+	return rest
+}
+
+// putBlob writes a blob that consists of blocks, in place of what is there under its name, and returns the
+// objects that no row names any more.
+func putBlob(ctx context.Context, tx *database.Tx, account, container string, b Blob, blocks []block) (unused []string, err error) {
+	if unused, err = deleteBlob(ctx, tx, account, container, b.Name); err != nil {
+		return nil, err
+	}
+	headers, metadata, err := encodeBlob(b)
+	if err != nil {
+		return nil, err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO blobs (account, container, name, etag, size, content_type, modified, created, headers, metadata)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, account, container, b.Name, b.etag, b.Size, b.Headers.ContentType,
+		database.Micros(b.Modified), database.Micros(b.Created), headers, metadata)
+	if err != nil {
+		return nil, err
+	}
+	for i, part := range blocks {
+		if err := insertBlock(ctx, tx, account, container, b.Name, i, part); err != nil {
+			return nil, err
+		}
+	}
+	return distinct(unused, blocks), nil
+}
+
+func encodeBlob(b Blob) (headers, metadata string, err error) {
+	h, err := json.Marshal(b.Headers)
+	if err != nil {
+		return "", "", err
+	}
+	m, err := json.Marshal(b.Metadata)
+	return string(h), string(m), err
+}
+
+func updateBlob(ctx context.Context, tx *database.Tx, account, container string, b Blob) error {
+	headers, metadata, err := encodeBlob(b)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE blobs SET etag = $1, content_type = $2, modified = $3, headers = $4, metadata = $5
+		WHERE account = $6 AND container = $7 AND name = $8`, b.etag, b.Headers.ContentType, database.Micros(b.Modified), headers, metadata, account, container, b.Name)
+	return err
+}
+
+const blobColumns = `name, etag, size, content_type, modified, created, headers, metadata`
 
 func scanBlob(row interface{ Scan(...any) error }) (b Blob, err error) {
-	var modified int64
-	err = row.Scan(&b.Name, &b.object, &b.Size, &b.ContentType, &modified)
-	b.Modified = database.Time(modified)
-	return b, err
+	var modified, created int64
+	var headers, metadata string
+	if err := row.Scan(&b.Name, &b.etag, &b.Size, &b.Headers.ContentType, &modified, &created, &headers, &metadata); err != nil {
+		return Blob{}, err
+	}
+	b.Modified, b.Created = database.Time(modified), database.Time(created)
+	return b, errors.Join(json.Unmarshal([]byte(headers), &b.Headers), json.Unmarshal([]byte(metadata), &b.Metadata))
 }
 
 func selectBlob(ctx context.Context, tx *database.Tx, account, container, name string) (b Blob, found bool, err error) {
@@ -138,24 +252,71 @@ func selectBlob(ctx context.Context, tx *database.Tx, account, container, name s
 	return b, err == nil, err
 }
 
-func selectBlobs(ctx context.Context, tx *database.Tx, account, container string) ([]Blob, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT `+blobColumns+` FROM blobs WHERE account = $1 AND container = $2 ORDER BY name`, account, container)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }()
-	var all []Blob
-	for rows.Next() {
-		b, err := scanBlob(rows)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, b)
-	}
-	return all, rows.Err()
+// selectBlobs returns blobs by name, from a name on.
+func selectBlobs(ctx context.Context, tx *database.Tx, account, container, from string, most int) ([]Blob, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT `+blobColumns+` FROM blobs WHERE account = $1 AND container = $2 AND name >= $3 ORDER BY name LIMIT $4`,
+		account, container, from, most)
+	return collect(rows, err, func(rows *sql.Rows) (Blob, error) { return scanBlob(rows) })
 }
 
-func deleteBlob(ctx context.Context, tx *database.Tx, account, container, name string) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM blobs WHERE account = $1 AND container = $2 AND name = $3`, account, container, name)
+// deleteBlob removes a blob and its blocks, also those that are not committed, and returns their objects.
+func deleteBlob(ctx context.Context, tx *database.Tx, account, container, name string) (objects []string, err error) {
+	rows, err := tx.QueryContext(ctx, `DELETE FROM blob_blocks WHERE account = $1 AND container = $2 AND name = $3 RETURNING object`, account, container, name)
+	if objects, err = collect(rows, err, scanText); err != nil {
+		return nil, err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM blobs WHERE account = $1 AND container = $2 AND name = $3`, account, container, name)
+	return distinct(objects, nil), err
+}
+
+func insertBlock(ctx context.Context, tx *database.Tx, account, container, name string, place int, b block) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO blob_blocks (account, container, name, place, block, object, size, written) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		account, container, name, place, b.id, b.object, b.size, database.Micros(b.written))
 	return err
+}
+
+// notCommitted is the place of a block that is part of no blob yet.
+const notCommitted = -1
+
+// putPending writes a block that is not committed over one of the same id, and returns the objects that no row names any more.
+func putPending(ctx context.Context, tx *database.Tx, account, container, name string, b block) (unused []string, err error) {
+	var n int
+	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM blob_blocks WHERE account = $1 AND container = $2 AND name = $3 AND place < 0`,
+		account, container, name).Scan(&n); err != nil {
+		return nil, err
+	}
+	if n >= maxPending {
+		return nil, tooManyBlocks()
+	}
+	rows, err := tx.QueryContext(ctx, `DELETE FROM blob_blocks WHERE account = $1 AND container = $2 AND name = $3 AND place < 0 AND block = $4 RETURNING object`,
+		account, container, name, b.id)
+	if unused, err = collect(rows, err, scanText); err != nil {
+		return nil, err
+	}
+	return unused, insertBlock(ctx, tx, account, container, name, notCommitted, b)
+}
+
+func selectBlocks(ctx context.Context, tx *database.Tx, account, container, name string) ([]block, error) {
+	return queryBlocks(ctx, tx, `place >= 0 ORDER BY place`, account, container, name)
+}
+
+func selectPending(ctx context.Context, tx *database.Tx, account, container, name string) ([]block, error) {
+	return queryBlocks(ctx, tx, `place < 0 ORDER BY block`, account, container, name)
+}
+
+func queryBlocks(ctx context.Context, tx *database.Tx, which, account, container, name string) ([]block, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT block, object, size, written FROM blob_blocks WHERE account = $1 AND container = $2 AND name = $3 AND `+which,
+		account, container, name)
+	return collect(rows, err, func(rows *sql.Rows) (b block, err error) {
+		var written int64
+		err = rows.Scan(&b.id, &b.object, &b.size, &written)
+		b.written = database.Time(written)
+		return b, err
+	})
+}
+
+// deletePending removes the blocks that were written before a time and never committed, and returns their objects.
+func deletePending(ctx context.Context, tx *database.Tx, before time.Time) ([]string, error) {
+	rows, err := tx.QueryContext(ctx, `DELETE FROM blob_blocks WHERE place < 0 AND written < $1 RETURNING object`, database.Micros(before))
+	return collect(rows, err, scanText)
 }

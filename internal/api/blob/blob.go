@@ -1,11 +1,14 @@
-// Package blob is the door to storage accounts: the part of Azure's Blob service that a person needs to
-// fetch what a restore has left, and to put a template where a deployment finds it.
+// Package blob is the door to storage accounts: the part of Azure's Blob service that a person and their
+// tools need to fetch what a restore has left, and to keep block blobs of their own.
 //
 // An account answers at https://{account}.blob.{domain}/{container}/{blob}, and at /blob/{account}/… on any
-// other host, for clients in places where such hosts don't resolve. Block blobs are written whole and read
-// whole or by range; a caller shows a bearer token, there are no account keys. Errors are the Blob service's
-// XML. What a caller asks for and does not get, such as metadata or a condition that is not known here, is
-// refused, never passed over.
+// other host, for clients in places where such hosts don't resolve. A caller shows a bearer token, signs the
+// request with one of the account's keys, or comes with a shared access signature (auth.go). Block blobs are
+// written whole or in blocks, and read whole or by range. Errors are the Blob service's XML. What a caller
+// asks for and does not get, such as a lease, a snapshot or a condition that is not known here, is refused,
+// never passed over.
+//
+// Source: Azure Storage's REST reference for the Blob service.
 package blob
 
 import (
@@ -13,14 +16,14 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"runtime/debug"
-	"strconv"
 	"strings"
+	"time"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/problem"
@@ -29,9 +32,10 @@ import (
 
 // Options are what the door needs from outside.
 type Options struct {
-	Authenticate func(context.Context, *http.Request) (context.Context, error)
-	Authority    string // where a client gets a token: https://host/tenant
-	Suffix       string // "blob.localhost": hosts are {account}.{suffix}, with any port
+	Authenticate func(context.Context, *http.Request) (context.Context, error) // of a bearer token
+	Authority    string                                                        // where a client gets a token: https://host/tenant
+	Suffix       string                                                        // "blob.localhost": hosts are {account}.{suffix}, with any port
+	Now          func() time.Time
 	NewID        func() string
 	Logger       *slog.Logger
 }
@@ -39,7 +43,11 @@ type Options struct {
 // audience is what clients of Azure's storage ask tokens for.
 const audience = "https://storage.azure.com"
 
-const serviceVersion = "2023-11-03"
+// The version that answers a client which names none, and the first one whose ways are known here.
+const (
+	serviceVersion = "2023-11-03"
+	oldestVersion  = "2015-04-05"
+)
 
 // Handler returns the door.
 func Handler(s *storage.Service, o Options) http.Handler { return &door{s, o} }
@@ -54,6 +62,7 @@ type request struct {
 	*http.Request
 	query                    url.Values
 	account, container, blob string
+	response                 map[string]string // headers that a signature sets on what is read with it
 }
 
 // ServeHTTP implements http.Handler.
@@ -64,6 +73,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Ms-Version", serviceVersion)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+	if client := r.Header.Get("X-Ms-Client-Request-Id"); sane.MatchString(client) {
+		h.Set("X-Ms-Client-Request-Id", client)
+	}
 	log := d.o.Logger.With("request", id, "method", r.Method)
 	defer func() {
 		p := recover()
@@ -83,7 +95,10 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.log(r.Context(), log, x, err)
 }
 
-// log writes one line for a request. The text of an error that a person can read is theirs already.
+var sane = regexp.MustCompile(`^[0-9A-Za-z._-]{1,128}$`)
+
+// log writes one line for a request. The text of an error that a person can read is theirs already; a query
+// may hold a signature, so it is in no line.
 func (d *door) log(ctx context.Context, log *slog.Logger, x request, err error) {
 	log = log.With("account", x.account, "container", x.container, "blob", x.blob)
 	p := problem.Of(err)
@@ -98,15 +113,19 @@ func (d *door) log(ctx context.Context, log *slog.Logger, x request, err error) 
 }
 
 func (d *door) parse(r *http.Request) request {
-	x := request{Request: r, query: r.URL.Query()}
-	path := strings.TrimPrefix(r.URL.Path, "/")
-	if account, ok := d.accountOf(r.Host); ok {
-		x.account = account
-	} else {
-		x.account, path, _ = strings.Cut(strings.TrimPrefix(path, "blob/"), "/")
+	account, container, blob := d.locate(r.Host, r.URL.Path)
+	return request{Request: r, query: r.URL.Query(), account: account, container: container, blob: blob}
+}
+
+// locate says what a host and a path name.
+func (d *door) locate(host, path string) (account, container, blob string) {
+	path = strings.TrimPrefix(path, "/")
+	account, ok := d.accountOf(host)
+	if !ok {
+		account, path, _ = strings.Cut(strings.TrimPrefix(path, "blob/"), "/")
 	}
-	x.container, x.blob, _ = strings.Cut(path, "/")
-	return x
+	container, blob, _ = strings.Cut(path, "/")
+	return account, container, blob
 }
 
 // accountOf returns the account that a Host header names; false if it is no account's.
@@ -116,16 +135,24 @@ func (d *door) accountOf(host string) (string, bool) {
 }
 
 func (d *door) serve(w http.ResponseWriter, x request) error {
-	ctx, err := d.o.Authenticate(x.Context(), x.Request)
-	if problem.KindOf(err) == problem.Unauthenticated {
-		w.Header().Set("WWW-Authenticate", `Bearer authorization_uri="`+d.o.Authority+`", resource_id="`+audience+`"`)
+	if version := x.Header.Get("X-Ms-Version"); version != "" {
+		if !versionText.MatchString(version) || version < oldestVersion {
+			return invalidHeader("x-ms-version", "it is no version of the Blob service from "+oldestVersion+" on")
+		}
+		w.Header().Set("X-Ms-Version", version)
 	}
+	ctx, err := d.authenticate(w, &x)
 	if err != nil {
+		return err
+	}
+	if err := x.refuseUnknown(); err != nil {
 		return err
 	}
 	switch kind := x.query.Get("restype"); {
 	case kind == "container" && x.container != "" && x.blob == "":
 		return d.serveContainer(ctx, w, x)
+	case kind == "account" && x.query.Get("comp") == "properties" && (x.Method == http.MethodGet || x.Method == http.MethodHead):
+		return d.accountInformation(ctx, w, x)
 	case kind != "":
 		return unsupported("restype=" + kind)
 	case x.container == "":
@@ -133,13 +160,51 @@ func (d *door) serve(w http.ResponseWriter, x request) error {
 	case x.blob == "":
 		return unsupported(x.Method + " on a container without restype=container")
 	}
-	for _, name := range []string{"comp", "snapshot", "versionid"} {
+	for _, name := range []string{"snapshot", "versionid"} {
 		if value := x.query.Get(name); value != "" {
 			return unsupported(name + "=" + value)
 		}
 	}
 	return d.serveBlob(ctx, w, x)
 }
+
+var versionText = regexp.MustCompile(`^20\d\d-[01]\d-[0-3]\d$`)
+
+// refused are headers, or what they begin with, that ask for what there is not.
+var refused = map[string]string{
+	"X-Ms-Encryption": "encryption with keys of the client", "X-Ms-Tags": "tags of blobs", "X-Ms-Immutability": "immutability policies", "X-Ms-Legal-Hold": "legal holds",
+	"X-Ms-If-Tags": "conditions on tags", "X-Ms-Structured-Body": "structured bodies", "X-Ms-Blob-Public-Access": "public access",
+	"X-Ms-Source-If": "conditions on the source of a copy", "X-Ms-Source-Lease": "leases", "X-Ms-Proposed-Lease": "leases",
+}
+
+// refuseUnknown refuses what no operation here looks at.
+func (x request) refuseUnknown() error {
+	for name := range x.Header {
+		for prefix, what := range refused {
+			if strings.HasPrefix(name, prefix) {
+				return unsupported(what)
+			}
+		}
+	}
+	if tier := x.Header.Get("X-Ms-Access-Tier"); tier != "" && !strings.EqualFold(tier, accessTier) {
+		return unsupported("access tiers other than " + accessTier)
+	}
+	if x.Header.Get("X-Ms-Lease-Id") != "" {
+		return problem.New(problem.Conflict, "LeaseNotPresent"+x.level(), "There is currently no lease on this resource: leases don't exist here.").
+			WithAdvice("Leave the header x-ms-lease-id out.")
+	}
+	return nil
+}
+
+func (x request) level() string {
+	if x.blob == "" {
+		return "WithContainerOperation"
+	}
+	return "WithBlobOperation"
+}
+
+// accessTier is the only one there is.
+const accessTier = "Hot"
 
 func (d *door) serveAccount(ctx context.Context, w http.ResponseWriter, x request) error {
 	if x.Method != http.MethodGet || x.query.Get("comp") != "list" {
@@ -148,180 +213,57 @@ func (d *door) serveAccount(ctx context.Context, w http.ResponseWriter, x reques
 	return d.listContainers(ctx, w, x)
 }
 
-func (d *door) serveContainer(ctx context.Context, w http.ResponseWriter, x request) error {
-	switch comp := x.query.Get("comp"); {
-	case x.Method == http.MethodPut && comp == "":
-		if err := d.s.CreateContainer(ctx, x.account, x.container); err != nil {
-			return err
-		}
-		w.WriteHeader(http.StatusCreated)
-		return nil
-	case x.Method == http.MethodGet && comp == "list":
-		return d.listBlobs(ctx, w, x)
+// accountInformation tells what kind of account this is.
+func (d *door) accountInformation(ctx context.Context, w http.ResponseWriter, x request) error {
+	a, err := d.s.Information(ctx, x.account)
+	if err != nil {
+		return err
 	}
-	return unsupported(x.Method + " on a container")
+	w.Header().Set("X-Ms-Sku-Name", a.SKU)
+	w.Header().Set("X-Ms-Account-Kind", a.Kind)
+	w.Header().Set("X-Ms-Is-Hns-Enabled", "false")
+	w.WriteHeader(http.StatusOK)
+	return nil
 }
 
 func (d *door) serveBlob(ctx context.Context, w http.ResponseWriter, x request) error {
+	switch comp := x.query.Get("comp"); {
+	case comp == "block" && x.Method == http.MethodPut:
+		return d.putBlock(ctx, w, x)
+	case comp == "blocklist" && x.Method == http.MethodPut:
+		return d.commitBlocks(ctx, w, x)
+	case comp == "blocklist" && x.Method == http.MethodGet:
+		return d.listBlocks(ctx, w, x)
+	case comp == "metadata" && x.Method == http.MethodPut:
+		return d.setMetadata(ctx, w, x)
+	case comp == "properties" && x.Method == http.MethodPut:
+		return d.setHeaders(ctx, w, x)
+	case comp != "" && comp != "metadata": // comp=metadata reads the metadata alone, which HEAD tells as well
+		return unsupported("comp=" + comp)
+	}
 	switch x.Method {
 	case http.MethodGet:
 		return d.read(ctx, w, x)
 	case http.MethodHead:
 		return d.head(ctx, w, x)
 	case http.MethodPut:
+		if x.Header.Get("X-Ms-Copy-Source") != "" {
+			return d.copyBlob(ctx, w, x)
+		}
 		return d.write(ctx, w, x)
 	case http.MethodDelete:
-		conditions, err := x.conditions()
-		if err != nil {
-			return err
-		}
-		if err := d.s.DeleteBlob(ctx, x.account, x.container, x.blob, conditions...); err != nil {
-			return err
-		}
-		w.WriteHeader(http.StatusAccepted)
-		return nil
+		return d.delete(ctx, w, x)
 	}
 	return unsupported("the method " + x.Method)
 }
 
-// conditions are those of the headers; a condition of another kind is refused.
-func (x request) conditions() (all []storage.Condition, err error) {
-	for _, name := range []string{"If-Modified-Since", "If-Unmodified-Since", "X-Ms-If-Tags"} {
-		if x.Header.Get(name) != "" {
-			return nil, unsupported("the condition " + name)
-		}
-	}
-	if etags := x.Header.Get("If-Match"); etags != "" {
-		all = append(all, storage.IfMatch(etags))
-	}
-	if etags := x.Header.Get("If-None-Match"); etags != "" {
-		all = append(all, storage.IfNoneMatch(etags))
-	}
-	return all, nil
-}
-
-func (d *door) head(ctx context.Context, w http.ResponseWriter, x request) error {
-	b, err := d.s.Blob(ctx, x.account, x.container, x.blob)
-	if err != nil {
-		return err
-	}
-	if answered, err := x.unwanted(w, b); answered || err != nil {
-		return err
-	}
-	describe(w.Header(), b)
-	w.Header().Set("Content-Length", fmt.Sprint(b.Size))
-	w.WriteHeader(http.StatusOK)
-	return nil
-}
-
-func (d *door) read(ctx context.Context, w http.ResponseWriter, x request) error {
-	off, n, partial := x.wanted()
-	b, data, err := d.s.ReadBlobRange(ctx, x.account, x.container, x.blob, off, n)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = data.Close() }() // only read
-	if answered, err := x.unwanted(w, b); answered || err != nil {
-		return err
-	}
-	status, length := http.StatusOK, b.Size
-	if partial && b.Size > 0 {
-		if length -= off; n >= 0 {
-			length = min(length, n)
-		}
-		status = http.StatusPartialContent
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, off+length-1, b.Size))
-	}
-	describe(w.Header(), b)
-	w.Header().Set("Content-Length", fmt.Sprint(length))
-	w.WriteHeader(status)
-	if _, err := io.Copy(w, data); err != nil {
-		panic(http.ErrAbortHandler) // the length is promised: what is cut short must not look whole
-	}
-	return nil
-}
-
-// unwanted looks at the conditions of a read. A blob that the client has already is answered with 304, one
-// that is not the one it means is an error.
-func (x request) unwanted(w http.ResponseWriter, b storage.Blob) (answered bool, err error) {
-	conditions, err := x.conditions()
-	for _, holds := range conditions {
-		err = errors.Join(err, holds(b, true))
-	}
-	if !problem.Is(err, "BlobAlreadyExists") {
-		return false, err
-	}
-	w.Header().Set("Etag", b.ETag())
-	w.WriteHeader(http.StatusNotModified)
-	return true, nil
-}
-
-var rangeHeader = regexp.MustCompile(`^bytes=(\d{1,18})-(\d{0,18})$`)
-
-// wanted is the part of a blob that the headers ask for: n bytes from off on, or all of them if n is less
-// than zero. As HTTP allows, a range in a form that is not known here is answered with the whole blob.
-func (x request) wanted() (off, n int64, partial bool) {
-	header := x.Header.Get("X-Ms-Range")
-	if header == "" {
-		header = x.Header.Get("Range")
-	}
-	m := rangeHeader.FindStringSubmatch(header)
-	if m == nil {
-		return 0, -1, false
-	}
-	off, _ = strconv.ParseInt(m[1], 10, 64) // 18 digits fit
-	if m[2] == "" {
-		return off, -1, true
-	}
-	last, _ := strconv.ParseInt(m[2], 10, 64)
-	if last < off {
-		return 0, -1, false
-	}
-	return off, last - off + 1, true
-}
-
-func describe(h http.Header, b storage.Blob) {
-	h.Set("X-Ms-Blob-Type", "BlockBlob")
-	h.Set("Accept-Ranges", "bytes")
-	h.Set("Content-Type", b.ContentType)
-	h.Set("Etag", b.ETag())
-	h.Set("Last-Modified", b.Modified.UTC().Format(http.TimeFormat))
-}
-
-func (d *door) write(ctx context.Context, w http.ResponseWriter, x request) error {
-	if kind := x.Header.Get("X-Ms-Blob-Type"); !strings.EqualFold(kind, "BlockBlob") {
-		return unsupported("blobs of another type than BlockBlob")
-	}
-	if x.ContentLength < 0 {
-		return problem.New(problem.Invalid, "MissingContentLengthHeader", "Content-Length was not specified.").WithAdvice("Send the length of the blob.")
-	}
-	conditions, err := x.conditions()
-	if err != nil {
-		return err
-	}
-	for name := range x.Header {
-		if strings.HasPrefix(strings.ToLower(name), "x-ms-meta-") {
-			return unsupported("metadata of blobs")
-		}
-	}
-	contentType := x.Header.Get("X-Ms-Blob-Content-Type")
-	if contentType == "" {
-		contentType = x.Header.Get("Content-Type")
-	}
-	body := http.MaxBytesReader(w, x.Body, storage.MaxBlobSize)
-	b, err := d.s.PutBlob(ctx, x.account, x.container, x.blob, contentType, x.ContentLength, body, conditions...)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Etag", b.ETag())
-	w.Header().Set("Last-Modified", b.Modified.UTC().Format(http.TimeFormat))
-	w.WriteHeader(http.StatusCreated)
-	return nil
-}
-
 func unsupported(what string) error {
 	return problem.New(problem.Unsupported, "UnsupportedOperation", "This storage account does not do %.60s.", what).
-		WithAdvice("Block blobs without metadata can be read, written whole, listed and deleted; containers can be created and listed.")
+		WithAdvice("Block blobs can be written whole or in blocks, read, listed, copied within the account and deleted; containers can be created, listed and deleted.")
+}
+
+func invalidHeader(name, why string) error {
+	return problem.New(problem.Invalid, "InvalidHeaderValue", "The header %s is invalid: %s.", name, why).WithTarget(name).WithAdvice("Correct the header.")
 }
 
 // fail answers with the Blob service's error. An error without a code is told as internal; its text goes
@@ -344,15 +286,24 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, err error) {
 	_ = writeXML(w, status(err), body) // nothing is left to be told
 }
 
-// status is Resource Manager's for the kind of an error, but where HTTP has one of its own.
+// status is Resource Manager's for the kind of an error, but where the Blob service has one of its own.
 func status(err error) int {
 	switch {
 	case problem.Is(err, "InvalidRange"):
 		return http.StatusRequestedRangeNotSatisfiable
-	case problem.Is(err, "ConditionNotMet"):
+	case problem.Is(err, "ConditionNotMet"), problem.Is(err, "LeaseNotPresentWithBlobOperation"), problem.Is(err, "LeaseNotPresentWithContainerOperation"):
 		return http.StatusPreconditionFailed
 	case problem.Is(err, "MissingContentLengthHeader"):
 		return http.StatusLengthRequired
 	}
 	return arm.Status(err)
+}
+
+// addressOf is where a request comes from.
+func addressOf(r *http.Request) netip.Addr {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return from.Addr()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/xml"
+	"errors"
 	"io"
 	"net/http"
 	"slices"
@@ -20,6 +21,9 @@ type enumeration struct {
 	Endpoint   string       `xml:"ServiceEndpoint,attr"`
 	Container  string       `xml:"ContainerName,attr,omitempty"`
 	Prefix     string       `xml:"Prefix,omitempty"`
+	Marker     string       `xml:"Marker,omitempty"`
+	Most       int          `xml:"MaxResults,omitempty"`
+	Delimiter  string       `xml:"Delimiter,omitempty"`
 	Containers *containers  `xml:"Containers"`
 	Blobs      *listedBlobs `xml:"Blobs"`
 	Next       string       `xml:"NextMarker"`
@@ -30,32 +34,115 @@ type containers struct {
 }
 
 type container struct {
-	Name string
+	Name       string
+	Properties containerProperties
+	Metadata   metadata `xml:",omitempty"`
 }
 
-type listedBlobs struct {
-	Blob []listed
+type containerProperties struct {
+	Modified string `xml:"Last-Modified"`
+	Etag     string
+	Lease
 }
+
+// Lease is what there is to say of leases: that there is none.
+type Lease struct {
+	Status string `xml:"LeaseStatus"`
+	State  string `xml:"LeaseState"`
+}
+
+var noLease = Lease{"unlocked", "available"}
+
+type listedBlobs struct {
+	Blob   []listed
+	Prefix []prefix `xml:"BlobPrefix"`
+}
+
+type prefix struct{ Name string }
 
 type listed struct {
 	Name       string
 	Properties listedProperties
+	Metadata   metadata `xml:",omitempty"`
 }
 
 type listedProperties struct {
+	Created     string `xml:"Creation-Time"`
 	Modified    string `xml:"Last-Modified"`
 	Etag        string `xml:"Etag"`
 	Length      int64  `xml:"Content-Length"`
 	ContentType string `xml:"Content-Type"`
+	Encoding    string `xml:"Content-Encoding"`
+	Language    string `xml:"Content-Language"`
+	MD5         string `xml:"Content-MD5"`
+	Cache       string `xml:"Cache-Control"`
+	Disposition string `xml:"Content-Disposition"`
 	BlobType    string `xml:"BlobType"`
+	AccessTier  string
+	Inferred    bool `xml:"AccessTierInferred"`
+	Lease
+	Encrypted bool `xml:"ServerEncrypted"`
+}
+
+// metadata is written as one element for each name.
+type metadata map[string]string
+
+// MarshalXML implements xml.Marshaler.
+func (m metadata) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
+	if m == nil {
+		return nil
+	}
+	if err := e.EncodeToken(start); err != nil {
+		return err
+	}
+	names := []string{}
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if err := e.EncodeElement(m[name], xml.StartElement{Name: xml.Name{Local: name}}); err != nil {
+			return err
+		}
+	}
+	return e.EncodeToken(start.End())
+}
+
+func encodeListed(b storage.Blob, withMetadata bool) listed {
+	l := listed{Name: b.Name, Properties: listedProperties{b.Created.UTC().Format(http.TimeFormat), b.Modified.UTC().Format(http.TimeFormat), strings.Trim(b.ETag(), `"`), b.Size,
+		b.Headers.ContentType, b.Headers.ContentEncoding, b.Headers.ContentLanguage, base64.StdEncoding.EncodeToString(b.Headers.ContentMD5),
+		b.Headers.CacheControl, b.Headers.ContentDisposition, "BlockBlob", accessTier, true, noLease, false}}
+	if withMetadata {
+		l.Metadata = orEmpty(b.Metadata)
+	}
+	return l
+}
+
+func orEmpty(m map[string]string) metadata {
+	if m == nil {
+		return metadata{}
+	}
+	return m
+}
+
+// included reads include. What it names beside metadata are states of a blob that none is in here.
+func (x request) included() (withMetadata bool, err error) {
+	for _, value := range x.query["include"] {
+		for name := range strings.SplitSeq(value, ",") {
+			switch strings.ToLower(strings.TrimSpace(name)) {
+			case "metadata":
+				withMetadata = true
+			case "", "snapshots", "copy", "deleted", "versions", "deletedwithversions", "tags", "immutabilitypolicy", "legalhold", "permissions", "system":
+			default:
+				return false, unsupported("lists with include=" + name)
+			}
+		}
+	}
+	return withMetadata, nil
 }
 
 func (d *door) listBlobs(ctx context.Context, w http.ResponseWriter, x request) error {
-	if x.query.Get("delimiter") != "" {
-		return unsupported("lists with a delimiter")
-	}
-	prefix := x.query.Get("prefix")
-	blobs, err := d.s.Blobs(ctx, x.account, x.container, prefix)
+	withMetadata, err := x.included()
 	if err != nil {
 		return err
 	}
@@ -63,61 +150,66 @@ func (d *door) listBlobs(ctx context.Context, w http.ResponseWriter, x request) 
 	if err != nil {
 		return err
 	}
-	part, next := page(blobs, func(b storage.Blob) string { return b.Name }, marker, most)
-	e := enumeration{Endpoint: x.endpoint(), Container: x.container, Prefix: prefix, Blobs: &listedBlobs{}, Next: next}
-	for _, b := range part {
-		e.Blobs.Blob = append(e.Blobs.Blob, listed{b.Name,
-			listedProperties{b.Modified.UTC().Format(http.TimeFormat), b.ETag(), b.Size, b.ContentType, "BlockBlob"}})
+	l := storage.Listing{Prefix: x.query.Get("prefix"), Delimiter: x.query.Get("delimiter"), From: marker, Most: most}
+	all, next, err := d.s.ListBlobs(ctx, x.account, x.container, l)
+	if err != nil {
+		return err
+	}
+	e := enumeration{Endpoint: x.endpoint(), Container: x.container, Prefix: l.Prefix, Delimiter: l.Delimiter, Marker: x.query.Get("marker"), Most: most,
+		Blobs: &listedBlobs{}, Next: encodeMarker(next)}
+	for _, entry := range all {
+		if entry.Prefix != "" {
+			e.Blobs.Prefix = append(e.Blobs.Prefix, prefix{entry.Prefix})
+		} else {
+			e.Blobs.Blob = append(e.Blobs.Blob, encodeListed(entry.Blob, withMetadata))
+		}
 	}
 	return writeXML(w, http.StatusOK, e)
 }
 
 func (d *door) listContainers(ctx context.Context, w http.ResponseWriter, x request) error {
-	names, err := d.s.Containers(ctx, x.account)
+	withMetadata, err := x.included()
 	if err != nil {
 		return err
 	}
-	prefix := x.query.Get("prefix")
-	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
 	marker, most, err := x.window()
 	if err != nil {
 		return err
 	}
-	part, next := page(names, func(name string) string { return name }, marker, most)
-	e := enumeration{Endpoint: x.endpoint(), Prefix: prefix, Containers: &containers{}, Next: next}
-	for _, name := range part {
-		e.Containers.Container = append(e.Containers.Container, container{name})
+	all, err := d.s.Containers(ctx, x.account, x.query.Get("prefix"))
+	if err != nil {
+		return err
+	}
+	e := enumeration{Endpoint: x.endpoint(), Prefix: x.query.Get("prefix"), Marker: x.query.Get("marker"), Most: most, Containers: &containers{}}
+	for _, c := range all {
+		if c.Name < marker {
+			continue
+		}
+		if len(e.Containers.Container) == most {
+			e.Next = encodeMarker(c.Name)
+			break
+		}
+		listed := container{Name: c.Name, Properties: containerProperties{c.Modified.UTC().Format(http.TimeFormat), strings.Trim(c.ETag(), `"`), noLease}}
+		if withMetadata {
+			listed.Metadata = orEmpty(c.Metadata)
+		}
+		e.Containers.Container = append(e.Containers.Container, listed)
 	}
 	return writeXML(w, http.StatusOK, e)
 }
 
-func (x request) endpoint() string { return "https://" + x.Host + "/" }
+func (x request) endpoint() string {
+	if strings.HasPrefix(x.URL.Path, "/blob/") {
+		return "https://" + x.Host + "/blob/" + x.account + "/"
+	}
+	return "https://" + x.Host + "/"
+}
 
 // maxResults is the most that one list holds.
 const maxResults = 5000
 
-// page takes from a sorted list what marker and maxresults ask for, and the marker with which it goes on.
-// A marker is the name that comes next, in base64 because a name may hold what XML may not.
-func page[T any](all []T, name func(T) string, marker string, most int) (part []T, next string) {
-	from, _ := slices.BinarySearchFunc(all, marker, func(v T, marker string) int { return strings.Compare(name(v), marker) })
-	if all = all[from:]; len(all) <= most {
-		return all, ""
-	}
-	return all[:most], base64.RawURLEncoding.EncodeToString([]byte(name(all[most])))
-}
-
-func writeXML(w http.ResponseWriter, status int, v any) error {
-	text, err := xml.Marshal(v)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "application/xml")
-	w.WriteHeader(status)
-	if _, err = io.WriteString(w, xml.Header+string(text)); err != nil {
-		panic(http.ErrAbortHandler) // the client has gone
-	}
-	return nil
-}
+// encodeMarker makes a marker of the name that comes next: base64, because a name may hold what XML may not.
+func encodeMarker(next string) string { return base64.RawURLEncoding.EncodeToString([]byte(next)) }
 
 // window reads marker and maxresults.
 func (x request) window() (marker string, most int, err error) {
@@ -137,4 +229,26 @@ func (x request) window() (marker string, most int, err error) {
 func invalidQuery(name, why string) error {
 	return problem.New(problem.Invalid, "InvalidQueryParameterValue", "The query parameter %s is invalid: %s.", name, why).
 		WithTarget(name).WithAdvice("Correct the parameter, or leave it out.")
+}
+
+func writeXML(w http.ResponseWriter, status int, v any) error {
+	text, err := xml.Marshal(v)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(xml.Header)+len(text)))
+	w.WriteHeader(status)
+	if _, err = io.WriteString(w, xml.Header+string(text)); err != nil {
+		panic(http.ErrAbortHandler) // the client has gone
+	}
+	return nil
+}
+
+// readXML reads a body, which may be empty.
+func readXML(body io.Reader, v any) error {
+	if err := xml.NewDecoder(body).Decode(v); err != nil && !errors.Is(err, io.EOF) {
+		return problem.New(problem.Invalid, "InvalidXmlDocument", "XML specified is not syntactically valid.").WithAdvice("Correct the body.").WithCause(err)
+	}
+	return nil
 }

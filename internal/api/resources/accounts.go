@@ -16,7 +16,7 @@ type accountBody struct {
 	Name       string            `json:"name"`
 	Type       string            `json:"type"`
 	Location   string            `json:"location"`
-	Tags       map[string]string `json:"tags,omitempty"`
+	Tags       map[string]string `json:"tags"`
 	Kind       string            `json:"kind"`
 	SKU        accountSKU        `json:"sku"`
 	Properties accountProperties `json:"properties"`
@@ -33,8 +33,94 @@ type accountProperties struct {
 	PrimaryLocation  string            `json:"primaryLocation"`
 	PrimaryStatus    string            `json:"statusOfPrimary"`
 	Created          string            `json:"creationTime"`
+	AccessTier       string            `json:"accessTier,omitempty"`
+	MinimumTLS       string            `json:"minimumTlsVersion"`
 	SharedKeys       bool              `json:"allowSharedKeyAccess"`
+	PublicAccess     bool              `json:"allowBlobPublicAccess"`
 	HTTPSOnly        bool              `json:"supportsHttpsTrafficOnly"`
+	NetworkACLs      networkACLs       `json:"networkAcls"`
+	Encryption       map[string]string `json:"encryption"`
+}
+
+// networkACLs are the rules of who may connect: here everybody who can reach the server.
+type networkACLs struct {
+	Bypass        string `json:"bypass"`
+	DefaultAction string `json:"defaultAction"`
+	IPRules       []any  `json:"ipRules"`
+	NetworkRules  []any  `json:"virtualNetworkRules"`
+}
+
+// accountRequest is what a PUT or a PATCH says. What is absent stays, or is Azure's default.
+type accountRequest struct {
+	Location   string             `json:"location"`
+	Tags       *map[string]string `json:"tags"`
+	Kind       string             `json:"kind"`
+	SKU        accountSKU         `json:"sku"`
+	Properties struct {
+		AccessTier   *string `json:"accessTier"`
+		MinimumTLS   *string `json:"minimumTlsVersion"`
+		SharedKeys   *bool   `json:"allowSharedKeyAccess"`
+		PublicAccess *bool   `json:"allowBlobPublicAccess"`
+		HTTPSOnly    *bool   `json:"supportsHttpsTrafficOnly"`
+		HNS          *bool   `json:"isHnsEnabled"`
+		SFTP         *bool   `json:"isSftpEnabled"`
+		NFS          *bool   `json:"isNfsV3Enabled"`
+		Network      string  `json:"publicNetworkAccess"`
+		ACLs         struct {
+			DefaultAction string `json:"defaultAction"`
+		} `json:"networkAcls"`
+		Encryption struct {
+			Source string `json:"keySource"`
+		} `json:"encryption"`
+	} `json:"properties"`
+}
+
+// refuse names what is asked for and would not hold. A setting that protects nothing must not look as if it did.
+func (b accountRequest) refuse() error {
+	yes := func(v *bool) bool { return v != nil && *v }
+	p := b.Properties
+	switch {
+	case yes(p.PublicAccess):
+		return notInAccounts("allowBlobPublicAccess", "Nobody reads a blob without a key, a signature or a role. Sign a URL instead.")
+	case p.HTTPSOnly != nil && !*p.HTTPSOnly:
+		return notInAccounts("supportsHttpsTrafficOnly", "The server speaks https alone.")
+	case yes(p.HNS):
+		return notInAccounts("isHnsEnabled", "Use block blobs in a flat namespace.")
+	case yes(p.SFTP), yes(p.NFS):
+		return notInAccounts("isSftpEnabled", "Use the Blob service.")
+	case p.Network != "" && !strings.EqualFold(p.Network, "Enabled"), strings.EqualFold(p.ACLs.DefaultAction, "Deny"):
+		return notInAccounts("networkAcls", "Restrict who can reach the server in front of it, with a firewall.")
+	case p.Encryption.Source != "" && !strings.EqualFold(p.Encryption.Source, "Microsoft.Storage"):
+		return notInAccounts("encryption", "Keep the store on an encrypted disk.")
+	}
+	return nil
+}
+
+func notInAccounts(setting, advice string) error {
+	return problem.New(problem.Unsupported, "FeatureNotSupportedForAccount", "The storage account setting %s cannot have this value here.", setting).
+		WithTarget(setting).WithAdvice("%s", advice)
+}
+
+// change lets an account be what the request says.
+func (b accountRequest) change(a *storage.Account) {
+	if b.Tags != nil {
+		a.Tags = *b.Tags
+	}
+	if b.Kind != "" {
+		a.Kind = b.Kind
+	}
+	if b.SKU.Name != "" {
+		a.SKU = b.SKU.Name
+	}
+	if v := b.Properties.AccessTier; v != nil {
+		a.AccessTier = *v
+	}
+	if v := b.Properties.MinimumTLS; v != nil {
+		a.MinimumTLS = *v
+	}
+	if v := b.Properties.SharedKeys; v != nil {
+		a.NoSharedKeys = !*v
+	}
 }
 
 // tier is the first word of an SKU's name.
@@ -43,11 +129,25 @@ func tier(sku string) string {
 	return t
 }
 
+// armTime is how Resource Manager writes times.
+const armTime = "2006-01-02T15:04:05.9999999Z"
+
 func (h *door) encodeAccount(a storage.Account) accountBody {
-	blob := strings.TrimSuffix(h.s.URL(a.ID.Name(), "", ""), "/")
-	return accountBody{a.ID.String(), a.ID.Name(), accountType, a.Location, a.Tags, a.Kind, accountSKU{a.SKU, tier(a.SKU)}, accountProperties{
-		Provisioning: "Succeeded", PrimaryEndpoints: map[string]string{"blob": blob}, PrimaryLocation: a.Location, PrimaryStatus: "available",
-		Created: a.Created.UTC().Format("2006-01-02T15:04:05.9999999Z"), HTTPSOnly: true}}
+	p := accountProperties{
+		Provisioning: "Succeeded", PrimaryEndpoints: map[string]string{"blob": h.s.Endpoint(a.ID.Name())}, PrimaryLocation: a.Location, PrimaryStatus: "available",
+		Created: a.Created.UTC().Format(armTime), AccessTier: a.AccessTier, MinimumTLS: a.MinimumTLS, SharedKeys: !a.NoSharedKeys, HTTPSOnly: true,
+		NetworkACLs: networkACLs{Bypass: "AzureServices", DefaultAction: "Allow", IPRules: []any{}, NetworkRules: []any{}},
+		Encryption:  map[string]string{"keySource": "Microsoft.Storage"}}
+	if p.AccessTier == "" {
+		p.AccessTier = "Hot"
+	}
+	if p.MinimumTLS == "" {
+		p.MinimumTLS = "TLS1_2"
+	}
+	if a.Tags == nil {
+		a.Tags = map[string]string{}
+	}
+	return accountBody{a.ID.String(), a.ID.Name(), accountType, a.Location, a.Tags, a.Kind, accountSKU{a.SKU, tier(a.SKU)}, p}
 }
 
 func (h *door) getAccount(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -59,15 +159,35 @@ func (h *door) getAccount(ctx context.Context, r *arm.Request) (*arm.Reply, erro
 }
 
 func (h *door) putAccount(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	body := accountBody{Kind: "StorageV2", SKU: accountSKU{Name: "Standard_LRS"}}
+	var body accountRequest
 	if err := r.Decode(&body); err != nil {
 		return nil, err
 	}
-	a, created, err := h.s.PutAccount(ctx, storage.Account{ID: r.ID, Location: body.Location, Tags: body.Tags, Kind: body.Kind, SKU: body.SKU.Name})
+	if err := body.refuse(); err != nil {
+		return nil, err
+	}
+	a := storage.Account{ID: r.ID, Location: body.Location, Kind: "StorageV2", SKU: "Standard_LRS"}
+	body.change(&a)
+	a, _, err := h.s.PutAccount(ctx, a)
 	if err != nil {
 		return nil, err
 	}
-	return put(h.encodeAccount(a), created), nil
+	return arm.OK(h.encodeAccount(a)), nil // never 201, which is no success to Azure's clients here
+}
+
+func (h *door) patchAccount(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	var body accountRequest
+	if err := r.Decode(&body); err != nil {
+		return nil, err
+	}
+	if err := body.refuse(); err != nil {
+		return nil, err
+	}
+	a, err := h.s.ChangeAccount(ctx, r.ID, body.change)
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(h.encodeAccount(a)), nil
 }
 
 func (h *door) deleteAccount(ctx context.Context, r *arm.Request) (*arm.Reply, error) {

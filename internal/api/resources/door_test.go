@@ -3,6 +3,7 @@ package resources_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"io"
@@ -26,6 +27,7 @@ import (
 	"kluis/internal/objects/objectstest"
 	"kluis/internal/problem"
 	"kluis/internal/resources"
+	"kluis/internal/seal"
 	"kluis/internal/storage"
 )
 
@@ -54,12 +56,23 @@ func (d *door) Authorize(_ context.Context, action string, _ armid.ID) error {
 	return nil
 }
 
+// newRoot makes a root key.
+func newRoot(t testing.TB) *seal.Root {
+	t.Helper()
+	root, _, err := seal.OpenOrCreate(t.TempDir(), seal.Options{Rand: rand.Reader})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
 func open(t *testing.T, db *database.DB) *door {
 	t.Helper()
 	d := &door{t: t}
 	now := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
 	r := resources.New(resources.Options{DB: db, Authorizer: d, TenantID: tenant, SubscriptionID: subscriptionID, SubscriptionName: "Kluis", Locations: []string{"North Europe", "cellar"}, Now: now})
-	s := storage.New(storage.Options{DB: db, Authorizer: d, Groups: r, Bucket: objectstest.NewMemory(), DNSSuffix: "blob.localhost:8443", NewID: uuid.NewString, Now: now})
+	s := storage.New(storage.Options{DB: db, Authorizer: d, Groups: r, Bucket: objectstest.NewMemory(), DNSSuffix: "blob.localhost:8443",
+		Seal: newRoot(t), Rand: rand.Reader, NewID: uuid.NewString, Now: now})
 	r.Occupy(s)
 	deploy := deployment.New(deployment.Options{DB: db, Authorizer: d, TenantID: tenant, Now: now, NewID: uuid.NewString,
 		GroupLocation: func(ctx context.Context, name string) (string, error) {
@@ -249,7 +262,7 @@ func TestDocuments(t *testing.T) {
 func TestAccounts(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		d := open(t, db)
-		a := d.want(201, "", d.send("PUT", accounts+"/one", `{"location":"westeurope","sku":{"name":"Premium_LRS"},"tags":{"a":"b"}}`))
+		a := d.want(200, "", d.send("PUT", accounts+"/one", `{"location":"westeurope","sku":{"name":"Premium_LRS"},"tags":{"a":"b"}}`))
 		if at(a.body, "properties", "primaryEndpoints", "blob") != "https://one.blob.localhost:8443/" || at(a.body, "sku", "tier") != "Premium" || a.body["kind"] != "StorageV2" {
 			t.Errorf("account %s", a.raw)
 		}
@@ -271,6 +284,49 @@ func TestAccounts(t *testing.T) {
 		d.want(200, "", d.send("DELETE", accounts+"/one", ""))
 		d.want(204, "", d.send("DELETE", accounts+"/one", ""))
 	})
+}
+
+// Settings are changed one by one, and one that would protect nothing is refused.
+func TestAccountSettings(t *testing.T) {
+	d := open(t, sqlite(t))
+	d.want(200, "", d.send("PUT", accounts+"/one", `{"location":"westeurope","tags":{"a":"b"},"properties":{"accessTier":"Cool"}}`))
+	a := d.want(200, "", d.send("PATCH", accounts+"/one", `{"properties":{"allowSharedKeyAccess":false}}`))
+	if at(a.body, "properties", "allowSharedKeyAccess") != false || at(a.body, "properties", "accessTier") != "Cool" || at(a.body, "tags", "a") != "b" ||
+		at(a.body, "properties", "primaryEndpoints", "blob") != "https://one.blob.localhost:8443/" {
+		t.Errorf("changed: %s", a.raw)
+	}
+	for _, properties := range []string{`{"allowBlobPublicAccess":true}`, `{"supportsHttpsTrafficOnly":false}`, `{"isHnsEnabled":true}`, `{"isSftpEnabled":true}`,
+		`{"publicNetworkAccess":"Disabled"}`, `{"networkAcls":{"defaultAction":"Deny"}}`, `{"encryption":{"keySource":"Microsoft.Keyvault"}}`} {
+		for _, method := range []string{"PUT", "PATCH"} {
+			d.want(400, "FeatureNotSupportedForAccount", d.send(method, accounts+"/one", `{"location":"westeurope","properties":`+properties+`}`))
+		}
+	}
+	d.want(404, "StorageAccountNotFound", d.send("PATCH", accounts+"/none", `{}`))
+	d.want(200, "", d.send("GET", accounts+"/one/blobServices/default", ""))
+}
+
+func TestAccountKeys(t *testing.T) {
+	d := open(t, sqlite(t))
+	d.want(200, "", d.send("PUT", accounts+"/one", here))
+	first := d.want(200, "", d.send("POST", accounts+"/one/listKeys", ""))
+	second := d.want(200, "", d.send("POST", accounts+"/one/regenerateKey", `{"keyName":"key1"}`))
+	key := func(a answer, n int) any { keys, _ := at(a.body, "keys").([]any); return at(keys[n], "value") }
+	if key(first, 0) == key(second, 0) || key(first, 1) != key(second, 1) {
+		t.Errorf("key1 anew: %s, then %s", first.raw, second.raw)
+	}
+	d.want(400, "InvalidValuesForRequestParameters", d.send("POST", accounts+"/one/regenerateKey", `{"keyName":"kerb1"}`))
+	a := d.want(200, "", d.send("POST", accounts+"/one/listAccountSas", `{"signedServices":"b","signedResourceTypes":"sco","signedPermission":"rl","signedExpiry":"2026-03-02T00:00:00Z"}`))
+	if token, _ := a.body["accountSasToken"].(string); !strings.Contains(token, "sig=") {
+		t.Errorf("account SAS: %s", a.raw)
+	}
+	a = d.want(200, "", d.send("POST", accounts+"/one/listServiceSas", `{"canonicalizedResource":"/blob/one/box","signedResource":"c","signedPermission":"rl","signedExpiry":"2026-03-02"}`))
+	if token, _ := a.body["serviceSasToken"].(string); !strings.Contains(token, "sr=c") {
+		t.Errorf("service SAS: %s", a.raw)
+	}
+	for _, body := range []string{`{"signedServices":"b","signedResourceTypes":"o","signedPermission":"r","signedExpiry":"2026-02-01"}`, `{}`, `{"signedServices":"b","signedResourceTypes":"o","signedExpiry":"2027-01-01"}`} {
+		d.want(400, "InvalidValuesForRequestParameters", d.send("POST", accounts+"/one/listAccountSas", body))
+	}
+	d.want(400, "InvalidValuesForRequestParameters", d.send("POST", accounts+"/one/listServiceSas", `{"canonicalizedResource":"/blob/two/box","signedResource":"c","signedPermission":"r","signedExpiry":"2027-01-01"}`))
 }
 
 // template is a request with a template of these resources and parameters.
