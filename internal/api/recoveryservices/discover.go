@@ -18,12 +18,10 @@ func (d *door) refresh(ctx context.Context, r *arm.Request) (*arm.Reply, error) 
 	if _, err := filterOf(r, "backupManagementType"); err != nil {
 		return nil, err
 	}
-	v, err := d.s.Vault(ctx, vaultOf(r.ID))
-	if err != nil {
+	if _, err := d.s.Vault(ctx, vaultOf(r.ID)); err != nil {
 		return nil, err
 	}
-	fabric, id := v.ID.Child("backupFabrics", fabricName), d.o.NewID()
-	return arm.Accepted(r.URL(fabric.Child("operationsStatus", id).String()), r.URL(fabric.Child("operationResults", id).String())), nil
+	return d.isOver(r), nil
 }
 
 // protectableID is what clients make container and item of.

@@ -47,8 +47,7 @@ func (d *door) revoke(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	if err := d.s.Revoke(ctx, r.ID, body.Properties.Mount); err != nil {
 		return nil, err
 	}
-	fabric, id := vaultOf(r.ID).Child("backupFabrics", fabricName), d.o.NewID()
-	return arm.Accepted(r.URL(fabric.Child("operationsStatus", id).String()), r.URL(fabric.Child("operationResults", id).String())), nil
+	return d.isOver(r), nil
 }
 
 // mountStatus is the status of the operation that made a mount. noJob is what to say if there is no mount either.

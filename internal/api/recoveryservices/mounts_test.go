@@ -90,13 +90,17 @@ func checkShell(t *testing.T, script []byte) {
 func TestRevoke(t *testing.T) {
 	f := mounting()
 	for _, body := range []string{"", `{"properties":{"kluisMount":"` + mountID + `"}}`} {
-		a := ask(t, f, "POST", item+"/recoveryPoints/"+point+"/revokeInstantItemRecovery"+version, body)
+		door := doorTo(t, f)
+		a := door("POST", item+"/recoveryPoints/"+point+"/revokeInstantItemRecovery"+version, body)
 		if a.Status != 202 {
 			t.Fatalf("%d %s", a.Status, a.Raw)
 		}
-		status := ask(t, f, "GET", strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), host), "")
-		if status.Status != 200 || at(t, status.Body, "status") != "Succeeded" {
-			t.Errorf("%d %s", status.Status, status.Raw)
+		follow := strings.TrimPrefix(a.Header.Get("Azure-AsyncOperation"), host)
+		_, id, _ := strings.Cut(follow, "/operationsStatus/")
+		for _, address := range []string{follow, vault + "/backupOperations/" + id} { // the second one is az's
+			if status := door("GET", address, ""); status.Status != 200 || at(t, status.Body, "status") != "Succeeded" {
+				t.Errorf("%s: %d %s", address, status.Status, status.Raw)
+			}
 		}
 	}
 	if want := []string{point + " ", point + " " + mountID}; !slices.Equal(f.revoked, want) {

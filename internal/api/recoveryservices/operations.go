@@ -2,6 +2,7 @@ package recoveryservices
 
 import (
 	"context"
+	"time"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/armid"
@@ -23,6 +24,9 @@ func started(r *arm.Request, item armid.ID, j backup.Job) *arm.Reply {
 func (d *door) operationStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	j, err := d.s.Job(ctx, vaultOf(r.ID), r.ID.Name())
 	if problem.KindOf(err) == problem.NotFound {
+		if o, kept := d.over.find(vaultOf(r.ID), r.ID.Name()); kept == nil {
+			return overStatus(r, o.at), nil
+		}
 		return d.mountStatus(ctx, r, err)
 	}
 	if err != nil {
@@ -37,6 +41,9 @@ func (d *door) operationStatus(ctx context.Context, r *arm.Request) (*arm.Reply,
 func (d *door) operationResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	j, err := d.s.Job(ctx, vaultOf(r.ID), r.ID.Name())
 	if problem.KindOf(err) == problem.NotFound {
+		if _, kept := d.over.find(vaultOf(r.ID), r.ID.Name()); kept == nil {
+			return arm.NoContent(), nil
+		}
 		return d.mountResult(ctx, r, err)
 	}
 	if err != nil {
@@ -76,8 +83,22 @@ func (d *door) cancelResult(ctx context.Context, r *arm.Request) (*arm.Reply, er
 	return arm.NoContent(), nil
 }
 
-// An operation of the fabric that is no job's is a refresh, and that is over (refresh). Nothing is kept
-// of it, so an id that nobody was given is answered alike.
+// isOver answers a request that is done when it is answered, and that clients follow all the same: a refresh, the end
+// of a mount. It is followed below the fabric; az looks under backupOperations, as ever.
+func (d *door) isOver(r *arm.Request) *arm.Reply {
+	vault, id := vaultOf(r.ID), d.o.NewID()
+	d.over.keep(vault, id, d.o.Now(), struct{}{})
+	fabric := vault.Child("backupFabrics", fabricName)
+	return arm.Accepted(r.URL(fabric.Child("operationsStatus", id).String()), r.URL(fabric.Child("operationResults", id).String()))
+}
+
+func overStatus(r *arm.Request, at time.Time) *arm.Reply {
+	id, moment := r.ID.Name(), azureTime(at)
+	return arm.OK(operationBody{ID: id, Name: id, Status: "Succeeded", StartTime: moment, EndTime: moment})
+}
+
+// An operation of the fabric that is neither a job's nor kept any more was over, so an id that nobody was given is
+// answered alike.
 
 func (d *door) fabricOperationStatus(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	reply, err := d.operationStatus(ctx, r)
@@ -87,8 +108,7 @@ func (d *door) fabricOperationStatus(ctx context.Context, r *arm.Request) (*arm.
 	if _, err := d.s.Vault(ctx, vaultOf(r.ID)); err != nil {
 		return nil, err
 	}
-	at, id := azureTime(d.o.Now()), r.ID.Name()
-	return arm.OK(operationBody{ID: id, Name: id, Status: "Succeeded", StartTime: at, EndTime: at}), nil
+	return overStatus(r, d.o.Now()), nil
 }
 
 func (d *door) fabricOperationResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {

@@ -74,7 +74,8 @@ type door struct {
 	s           Service
 	o           Options
 	validations answers[validationBody]
-	exports     answers[string] // the $filter of each
+	exports     answers[string]   // the $filter of each
+	over        answers[struct{}] // operations that were over at once
 }
 
 // Types as ids and bodies spell them.
