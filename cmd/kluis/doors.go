@@ -36,8 +36,9 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 	linkKey := make([]byte, 32)
 	_, _ = rand.Read(linkKey) // it never fails
 	vaultSuffix := "vault." + host
+	takes := p.audiencesOf(c, host)
 	manager, err := arm.NewRouter(arm.RouterOptions{
-		Authenticate:     login.Authenticate(p.identity, p.audiences),
+		Authenticate:     login.Authenticate(p.identity, takes.forManagement),
 		AuthorizationURI: func(*http.Request) string { return p.base + "/" + p.install.TenantID },
 		Logger:           p.log, NewID: uuid.NewString, Now: time.Now, LinkKey: linkKey, Limits: c.limits(),
 		InSubscription: p.resources.InSubscription, GroupExists: p.resources.GroupExists,
@@ -46,20 +47,17 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	vaultAudiences := func(*http.Request) []string {
-		return []string{"https://" + vaultSuffix, "https://vault." + p.domain, "https://vault.azure.net"}
-	}
 	vaults := keyvault.DataPlane(p.keyvault, keyvault.Options{
 		Authenticate: func(ctx context.Context, r *http.Request, _ string) (context.Context, error) {
-			return login.Authenticate(p.identity, vaultAudiences)(ctx, r)
+			return login.Authenticate(p.identity, takes.forKeyVaults)(ctx, r)
 		},
 		Authority: p.base + "/" + p.install.TenantID, Suffix: vaultSuffix, Logger: p.log, NewID: uuid.NewString})
 	blobs := blob.Handler(p.storage, blob.Options{
-		Authenticate: login.Authenticate(p.identity, func(r *http.Request) []string { return append(p.audiences(r), "https://storage.azure.com") }),
+		Authenticate: login.Authenticate(p.identity, takes.forStorage),
 		Authority:    p.base + "/" + p.install.TenantID, Suffix: "blob." + p.domain, Now: time.Now, NewID: uuid.NewString, Logger: p.log})
-	tokens := login.Handler(p.identity, login.Options{ARMAudience: p.base, KeyVaultDNS: vaultSuffix, StorageDNS: host,
+	tokens := login.Handler(p.identity, login.Options{Bases: takes.bases, Takes: takes.has, ARMAudience: p.base, KeyVaultDNS: vaultSuffix, StorageDNS: host,
 		Now: time.Now, NewID: uuid.NewString, Logger: p.log})
-	directory := graph.Handler(p.identity, graph.Options{Authenticate: login.Authenticate(p.identity, p.audiences), Logger: p.log})
+	directory := graph.Handler(p.identity, graph.Options{Authenticate: login.Authenticate(p.identity, takes.forManagement), Logger: p.log})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case below(r.Host, "vault."+p.domain) || strings.HasPrefix(r.URL.Path, "/keyvault/"):
@@ -84,9 +82,6 @@ func (c config) limits() arm.Limits {
 	changes := max(1, c.Requests/5)
 	return arm.Limits{Reads: c.Requests, Writes: changes, Deletes: changes}
 }
-
-// audiences are those of tokens for Resource Manager.
-func (p *parts) audiences(r *http.Request) []string { return []string{p.base, "https://" + r.Host} }
 
 func portOf(host string) string {
 	_, port, err := net.SplitHostPort(host)

@@ -120,7 +120,8 @@ func (c config) openRoot(log *slog.Logger) (*seal.Root, error) {
 }
 
 // keepHouse does, every hour, what is nobody's request: it lets go of what has been in soft delete for its time, and of
-// blocks that were uploaded and never committed; it rotates the keys whose policy says so. When the root key was rotated, or its recipients have changed, it seals
+// blocks that were uploaded and never committed; it rotates the keys whose policy says so, and those that sign tokens.
+// When the root key was rotated, or its recipients have changed, it seals
 // and wraps anew, at once; what a server that was killed had left of that is done at the start.
 func (p *parts) keepHouse(ctx context.Context) {
 	tick := time.NewTicker(time.Hour)
@@ -131,6 +132,9 @@ func (p *parts) keepHouse(ctx context.Context) {
 		}
 		if err := p.keyvault.RotateDue(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("rotate keys by their policies", "error", err)
+		}
+		if err := p.identity.KeepKeys(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("keep the signing keys of tokens", "error", err)
 		}
 		if err := p.reseal(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("seal anew under the present root key", "error", err)

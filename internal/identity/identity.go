@@ -1,7 +1,7 @@
 // Package identity decides who calls and what they may do.
 //
-// A principal is an application with a generated secret. It trades the secret for a token (a signed
-// JWT, one hour, one audience) and shows the token with every call; Verify turns the token back into
+// A principal is an application with generated secrets or certificates. It trades one of them for a token
+// (a signed JWT, one hour, one audience) and shows the token with every call; Verify turns the token back into
 // the principal. What a principal may do is the sum of its assignments: a built-in role at a scope,
 // holding for everything below that scope. Authorize is the one place where that is decided, it is
 // called by services and not by doors, and it denies whatever nothing allows. It also heeds locks, which forbid
@@ -11,8 +11,10 @@
 // Invariants:
 //
 //   - A client secret is stored only as a salted hash; it is returned once, when it is made.
-//   - Signing keys are stored sealed (Options.Seal) and never leave the process.
-//   - A deleted principal's tokens stop working at once: Verify looks the principal up.
+//   - Signing keys are stored sealed (Options.Seal) and never leave the process. One is believed until the last token
+//     that it signed has expired.
+//   - An assertion is accepted once for each audience, and only for this server's own token endpoint.
+//   - A deleted or disabled principal's tokens stop working at once: Verify looks the principal up.
 //   - The principal Backup Management Service can't log in, and no role gives it actions. What it may
 //     read is decided by the access policies of key vaults, or the data actions of its roles, like for anybody.
 //   - Who gives a role needs the right to (Microsoft.Authorization/roleAssignments/write) at that scope, and somebody
@@ -29,6 +31,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"kluis/internal/database"
@@ -41,7 +44,10 @@ type Sealer interface {
 	Open(context string, sealed []byte) ([]byte, error)
 }
 
-// Options is what a Service needs from outside. All but Rand are required.
+// DefaultKeyLife is how long a key signs tokens, unless Options say otherwise.
+const DefaultKeyLife = 30 * 24 * time.Hour
+
+// Options is what a Service needs from outside. All but Rand and KeyLife are required.
 type Options struct {
 	DB             *database.DB
 	TenantID       string
@@ -50,6 +56,7 @@ type Options struct {
 	Now            func() time.Time
 	Rand           io.Reader // nil: crypto/rand
 	Seal           Sealer
+	KeyLife        time.Duration // after which a new key signs tokens; zero: DefaultKeyLife
 }
 
 // Service is the identity of one tenant. It is safe for concurrent use.
@@ -60,7 +67,11 @@ type Service struct {
 	issuer       string
 	now          func() time.Time
 	rand         io.Reader
-	keys         []signingKey // newest first; never empty
+	seal         Sealer
+	keyLife      time.Duration
+	keys         atomic.Pointer[[]signingKey] // newest first; never empty
+	looked       atomic.Int64                 // when a key was looked for that was not there, in Unix microseconds
+	attempts     attempts
 }
 
 // New opens the service. At the first start it makes the signing key.
@@ -74,13 +85,15 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		db: o.DB, tenant: o.TenantID, subscription: o.SubscriptionID,
 		issuer: strings.TrimRight(o.Issuer, "/") + "/" + o.TenantID + "/v2.0",
-		now:    o.Now, rand: o.Rand,
+		now:    o.Now, rand: o.Rand, seal: o.Seal, keyLife: o.KeyLife,
 	}
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}
-	var err error
-	if s.keys, err = s.openKeys(ctx, o.Seal); err != nil {
+	if s.keyLife == 0 {
+		s.keyLife = DefaultKeyLife
+	}
+	if err := s.loadKeys(ctx); err != nil {
 		return nil, fmt.Errorf("open signing keys: %w", err)
 	}
 	if err := s.nameGrants(ctx); err != nil {

@@ -38,7 +38,7 @@ func (c *clock) Add(d time.Duration) { c.mu.Lock(); defer c.mu.Unlock(); c.now =
 // sealer seals with AES-GCM, the context as additional data, as the product does.
 type sealer struct{ aead cipher.AEAD }
 
-func newSealer(t *testing.T) sealer {
+func newSealer(t testing.TB) sealer {
 	t.Helper()
 	block, err := aes.NewCipher([]byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
@@ -59,7 +59,7 @@ func (s sealer) Open(context string, sealed []byte) ([]byte, error) {
 	return s.aead.Open(nil, nil, sealed, []byte(context))
 }
 
-func newService(t *testing.T, db *database.DB, c *clock) *identity.Service {
+func newService(t testing.TB, db *database.DB, c *clock) *identity.Service {
 	t.Helper()
 	s, err := identity.New(t.Context(), identity.Options{
 		DB: db, TenantID: tenant, SubscriptionID: subscription, Issuer: audience + "/", Now: c.Now, Rand: rand.Reader, Seal: newSealer(t),

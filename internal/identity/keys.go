@@ -8,43 +8,115 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 
 	"kluis/internal/database"
 )
 
-// signingKey signs tokens. The newest signs, all verify, so that a key can be replaced while tokens
-// of the old one are still valid.
+// Tokens are signed with the newest signing key. An older one is shown and believed for keyGrace after it was
+// replaced: that is longer than its last token lives, also where another process that shares the database has
+// not heard yet of the new one.
+
+const (
+	signingKeyBits = 2048
+	keyLook        = 10 * time.Second // between two looks for a key that is not known
+	keyReload      = time.Hour        // how often a process looks for keys that another one has made
+	keyGrace       = tokenLife + skew + 2*keyReload
+)
+
+// signingKey signs tokens.
 type signingKey struct {
-	id      string // thumbprint of the public key, RFC 7638
-	private *rsa.PrivateKey
+	id         string // thumbprint of the public key, RFC 7638
+	generation int64
+	created    time.Time
+	private    *rsa.PrivateKey
 }
 
-const signingKeyBits = 2048
-
-// openKeys reads the signing keys, and makes the first one if there is none. Of two processes that
-// start at once, one's key is stored and both use it.
-func (s *Service) openKeys(ctx context.Context, seal Sealer) ([]signingKey, error) {
+// loadKeys reads the signing keys, and makes the first one if there is none. Of two processes that start at once,
+// one's key is stored and both use it.
+func (s *Service) loadKeys(ctx context.Context) error {
 	stored, err := s.readKeys(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(stored) == 0 {
-		if err := s.makeKey(ctx, seal); err != nil {
-			return nil, err
+		if err := s.makeKey(ctx, 1); err != nil {
+			return err
 		}
 		if stored, err = s.readKeys(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	keys := make([]signingKey, len(stored))
 	for i, k := range stored {
-		if keys[i], err = openKey(seal, k); err != nil {
-			return nil, fmt.Errorf("open generation %d: %w", k.generation, err)
+		if keys[i], err = openKey(s.seal, k); err != nil {
+			return fmt.Errorf("open generation %d: %w", k.generation, err)
 		}
 	}
-	return keys, nil
+	s.keys.Store(&keys)
+	return nil
+}
+
+// KeepKeys replaces the signing key when it is due, takes away those whose last token has expired, and reads what
+// other processes have made. It is to be called every hour.
+func (s *Service) KeepKeys(ctx context.Context) error {
+	if err := s.loadKeys(ctx); err != nil {
+		return err
+	}
+	keys, now := *s.keys.Load(), s.now()
+	if !now.Before(keys[0].created.Add(s.keyLife)) {
+		return s.RotateKey(ctx)
+	}
+	expired := int64(0)
+	for i := 1; i < len(keys); i++ {
+		if !now.Before(keys[i-1].created.Add(keyGrace)) { // the one that replaced it is that old
+			expired = max(expired, keys[i].generation)
+		}
+	}
+	if expired == 0 {
+		return nil
+	}
+	err := s.db.InTx(ctx, func(tx *database.Tx) error { return deleteSigningKeys(ctx, tx, expired) })
+	if err != nil {
+		return fmt.Errorf("delete expired signing keys: %w", err)
+	}
+	return s.loadKeys(ctx)
+}
+
+// RotateKey makes a new signing key. Tokens of the present one stay good.
+func (s *Service) RotateKey(ctx context.Context) error {
+	if err := s.makeKey(ctx, (*s.keys.Load())[0].generation+1); err != nil {
+		return fmt.Errorf("make signing key: %w", err)
+	}
+	return s.loadKeys(ctx)
+}
+
+// keyNamed finds a key; one that it has not heard of may be another process's new one.
+func (s *Service) keyNamed(ctx context.Context, id string) (signingKey, error) {
+	named := func(k signingKey) bool { return k.id == id }
+	keys := *s.keys.Load()
+	i := slices.IndexFunc(keys, named)
+	if i < 0 && s.mayLook() {
+		if err := s.loadKeys(ctx); err != nil {
+			return signingKey{}, err
+		}
+		keys = *s.keys.Load()
+		i = slices.IndexFunc(keys, named)
+	}
+	if i < 0 {
+		return signingKey{}, fmt.Errorf("token is signed with the unknown key %q", clip(id))
+	}
+	return keys[i], nil
+}
+
+// mayLook reports whether it is time to look again. Whoever sends keys that nobody knows does not make us look each time.
+func (s *Service) mayLook() bool {
+	now := s.now().UnixMicro()
+	last := s.looked.Load()
+	return now-last >= keyLook.Microseconds() && s.looked.CompareAndSwap(last, now)
 }
 
 func (s *Service) readKeys(ctx context.Context) (stored []sealedKey, err error) {
@@ -55,8 +127,7 @@ func (s *Service) readKeys(ctx context.Context) (stored []sealedKey, err error) 
 	return stored, err
 }
 
-func (s *Service) makeKey(ctx context.Context, seal Sealer) error {
-	const generation = 1
+func (s *Service) makeKey(ctx context.Context, generation int64) error {
 	private, err := rsa.GenerateKey(s.rand, signingKeyBits)
 	if err != nil {
 		return fmt.Errorf("generate: %w", err)
@@ -66,11 +137,11 @@ func (s *Service) makeKey(ctx context.Context, seal Sealer) error {
 		return fmt.Errorf("marshal: %w", err)
 	}
 	defer clear(plain)
-	sealed, err := seal.Seal(keyContext(generation), plain)
+	sealed, err := s.seal.Seal(keyContext(generation), plain)
 	if err != nil {
 		return fmt.Errorf("seal: %w", err)
 	}
-	return s.db.InTx(ctx, func(tx *database.Tx) error { return insertSigningKey(ctx, tx, generation, sealed) })
+	return s.db.InTx(ctx, func(tx *database.Tx) error { return insertSigningKey(ctx, tx, sealedKey{generation, sealed, s.now()}) })
 }
 
 func openKey(seal Sealer, k sealedKey) (signingKey, error) {
@@ -91,7 +162,7 @@ func openKey(seal Sealer, k sealedKey) (signingKey, error) {
 	if err != nil {
 		return signingKey{}, err
 	}
-	return signingKey{id: base64.RawURLEncoding.EncodeToString(thumbprint), private: private}, nil
+	return signingKey{base64.RawURLEncoding.EncodeToString(thumbprint), k.generation, k.created, private}, nil
 }
 
 // Reseal seals the signing keys anew that don't begin with the mark of the present root key.
@@ -127,7 +198,7 @@ func keyContext(generation int64) string { return fmt.Sprintf("identity/signing-
 // JWKS returns the public keys, as JSON (RFC 7517).
 func (s *Service) JWKS() any {
 	set := jose.JSONWebKeySet{}
-	for _, k := range s.keys {
+	for _, k := range *s.keys.Load() {
 		set.Keys = append(set.Keys, jose.JSONWebKey{Key: k.private.Public(), KeyID: k.id, Algorithm: string(jose.RS256), Use: "sig"})
 	}
 	return set

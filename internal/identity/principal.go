@@ -1,12 +1,23 @@
 package identity
 
-// Principal is who calls: an application with a secret, or the backup service itself.
+// Kind says what a principal is.
+type Kind string
+
+// The kinds of principals.
+const (
+	Application Kind = "Application" // proves itself with secrets and certificates
+	User        Kind = "User"        // a person with a password
+)
+
+// Principal is who calls: an application, a person, or the backup service itself.
 type Principal struct {
 	ObjectID string // what assignments and access policies name
-	AppID    string // what the application logs in with
+	AppID    string // what an application logs in with; the object id of a person
 	TenantID string
-	Name     string
+	Name     string // of a person: what he signs in with
+	Kind     Kind
 	BuiltIn  bool // part of the product: it can't log in, can't be deleted and has no ARM rights
+	Disabled bool // can't log in, and what tokens it has are refused
 }
 
 // BackupManagementService is the principal as which backups read keys and secrets. The application id
@@ -15,5 +26,6 @@ var BackupManagementService = Principal{
 	ObjectID: "5d3a9c1e-7b42-4f0a-9c56-1f8e2ab7d9c4",
 	AppID:    "262044b1-e2ce-469f-a196-69ab7ada62d3",
 	Name:     "Backup Management Service",
+	Kind:     Application,
 	BuiltIn:  true,
 }

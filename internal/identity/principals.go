@@ -2,12 +2,9 @@ package identity
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/base64"
 	"fmt"
-	"io"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -16,19 +13,15 @@ import (
 	"kluis/internal/secret"
 )
 
-const (
-	secretSize = 32 // bytes; nobody guesses it, so its hash needs a salt but no work factor
-	saltSize   = 16
-	maxName    = 256
-)
+const maxName = 256
 
 // CreatePrincipal makes an application with a new secret. The secret can't be had again later.
 func (s *Service) CreatePrincipal(ctx context.Context, name string) (Principal, secret.Bytes, error) {
-	r, clientSecret, err := s.newRecord(name)
+	r, c, clientSecret, err := s.newApplication(name)
 	if err != nil {
 		return Principal{}, secret.Bytes{}, err
 	}
-	err = s.db.InTx(ctx, func(tx *database.Tx) error { return insertPrincipal(ctx, tx, r) })
+	err = s.db.InTx(ctx, func(tx *database.Tx) error { return insertWith(ctx, tx, r, c) })
 	if err != nil {
 		return Principal{}, secret.Bytes{}, fmt.Errorf("create principal: %w", err)
 	}
@@ -38,7 +31,7 @@ func (s *Service) CreatePrincipal(ctx context.Context, name string) (Principal, 
 // Bootstrap makes the first administrator: a principal of that name with the role Owner at the
 // subscription. If there is one of that name, it is returned, without a secret.
 func (s *Service) Bootstrap(ctx context.Context, name string) (p Principal, clientSecret secret.Bytes, created bool, err error) {
-	fresh, freshSecret, err := s.newRecord(name)
+	fresh, c, freshSecret, err := s.newApplication(name)
 	if err != nil {
 		return Principal{}, secret.Bytes{}, false, err
 	}
@@ -46,12 +39,12 @@ func (s *Service) Bootstrap(ctx context.Context, name string) (p Principal, clie
 	err = s.db.InTx(ctx, func(tx *database.Tx) error {
 		var found bool
 		var err error
-		if r, found, err = principalByName(ctx, tx, fresh.Name); err != nil || found {
+		if r, found, err = principalByName(ctx, tx, Application, fresh.Name); err != nil || found {
 			created = false
 			return err
 		}
 		r, created = fresh, true
-		if err := insertPrincipal(ctx, tx, r); err != nil {
+		if err := insertWith(ctx, tx, r, c); err != nil {
 			return err
 		}
 		_, err = insertAssignment(ctx, tx, s.grant(r.ObjectID, owner, armid.Subscription(s.subscription)))
@@ -64,29 +57,6 @@ func (s *Service) Bootstrap(ctx context.Context, name string) (p Principal, clie
 		freshSecret = secret.Bytes{}
 	}
 	return s.full(r.Principal), freshSecret, created, nil
-}
-
-// NewSecret replaces a principal's secret; the old one no longer works. Tokens already given out do,
-// until they expire.
-func (s *Service) NewSecret(ctx context.Context, idOrAppID string) (secret.Bytes, error) {
-	clientSecret, salt, hash, err := s.drawSecret()
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	err = s.db.InTx(ctx, func(tx *database.Tx) error {
-		p, err := s.find(ctx, tx, idOrAppID)
-		if err != nil {
-			return err
-		}
-		if p.BuiltIn {
-			return builtInPrincipal(p)
-		}
-		return updateSecret(ctx, tx, p.ObjectID, salt, hash)
-	})
-	if err != nil {
-		return secret.Bytes{}, err
-	}
-	return clientSecret, nil
 }
 
 // Principal finds a principal by its object id or its application id.
@@ -117,14 +87,22 @@ func (s *Service) Principals(ctx context.Context) ([]Principal, error) {
 // DeletePrincipal removes a principal with its assignments. Its tokens stop working at once.
 func (s *Service) DeletePrincipal(ctx context.Context, idOrAppID string) error {
 	return s.db.InTx(ctx, func(tx *database.Tx) error {
-		p, err := s.find(ctx, tx, idOrAppID)
+		p, err := s.changeable(ctx, tx, idOrAppID)
 		if err != nil {
 			return err
 		}
-		if p.BuiltIn {
-			return builtInPrincipal(p)
-		}
 		return deletePrincipal(ctx, tx, p.ObjectID)
+	})
+}
+
+// SetDisabled keeps a principal from logging in, and its tokens from being accepted, or lets it again.
+func (s *Service) SetDisabled(ctx context.Context, idOrAppID string, disabled bool) error {
+	return s.db.InTx(ctx, func(tx *database.Tx) error {
+		p, err := s.changeable(ctx, tx, idOrAppID)
+		if err != nil {
+			return err
+		}
+		return updateDisabled(ctx, tx, p.ObjectID, disabled)
 	})
 }
 
@@ -149,50 +127,50 @@ func (s *Service) full(p Principal) Principal {
 	return p
 }
 
-func (s *Service) newRecord(name string) (record, secret.Bytes, error) {
+// changeable finds a principal that is not part of the product.
+func (s *Service) changeable(ctx context.Context, tx *database.Tx, idOrAppID string) (Principal, error) {
+	p, err := s.find(ctx, tx, idOrAppID)
+	if err == nil && p.BuiltIn {
+		return Principal{}, builtInPrincipal(p)
+	}
+	return p, err
+}
+
+// newPrincipal makes a principal that is not stored yet.
+func (s *Service) newPrincipal(name string, kind Kind) (record, error) {
 	name = strings.TrimSpace(name)
 	if name == "" || len(name) > maxName || strings.ContainsFunc(name, isControl) {
-		return record{}, secret.Bytes{}, badPrincipalName()
+		return record{}, badPrincipalName()
 	}
 	objectID, err := uuid.NewRandomFromReader(s.rand)
 	if err != nil {
-		return record{}, secret.Bytes{}, fmt.Errorf("draw object id: %w", err)
+		return record{}, fmt.Errorf("draw object id: %w", err)
 	}
-	appID, err := uuid.NewRandomFromReader(s.rand)
+	appID := objectID
+	if kind == Application {
+		if appID, err = uuid.NewRandomFromReader(s.rand); err != nil {
+			return record{}, fmt.Errorf("draw application id: %w", err)
+		}
+	}
+	return record{Principal{ObjectID: objectID.String(), AppID: appID.String(), Name: name, Kind: kind}, database.Micros(s.now())}, nil
+}
+
+// newApplication makes one, with a secret, that is not stored yet.
+func (s *Service) newApplication(name string) (record, credential, secret.Bytes, error) {
+	r, err := s.newPrincipal(name, Application)
 	if err != nil {
-		return record{}, secret.Bytes{}, fmt.Errorf("draw application id: %w", err)
+		return record{}, credential{}, secret.Bytes{}, err
 	}
-	clientSecret, salt, hash, err := s.drawSecret()
-	if err != nil {
-		return record{}, secret.Bytes{}, err
+	c, clientSecret, err := s.newSecret("", time.Time{})
+	c.principal = r.ObjectID
+	return r, c, clientSecret, err
+}
+
+func insertWith(ctx context.Context, tx *database.Tx, r record, c credential) error {
+	if err := insertPrincipal(ctx, tx, r); err != nil {
+		return err
 	}
-	p := Principal{ObjectID: objectID.String(), AppID: appID.String(), Name: name}
-	return record{p, salt, hash, database.Micros(s.now())}, clientSecret, nil
+	return insertCredential(ctx, tx, c)
 }
 
 func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
-
-// drawSecret makes a secret, as text that goes through forms and shells unchanged, and its hash.
-func (s *Service) drawSecret() (clientSecret secret.Bytes, salt, hash []byte, err error) {
-	b := make([]byte, secretSize+saltSize)
-	if _, err := io.ReadFull(s.rand, b); err != nil {
-		return secret.Bytes{}, nil, nil, fmt.Errorf("draw secret: %w", err)
-	}
-	text := make([]byte, base64.RawURLEncoding.EncodedLen(secretSize))
-	base64.RawURLEncoding.Encode(text, b[:secretSize])
-	clear(b[:secretSize])
-	salt = b[secretSize:]
-	return secret.New(text), salt, hashSecret(salt, text), nil
-}
-
-func hashSecret(salt, text []byte) []byte {
-	h := sha256.New()
-	h.Write(salt)
-	h.Write(text)
-	return h.Sum(nil)
-}
-
-// proves compares in constant time.
-func (r record) proves(clientSecret secret.Bytes) bool {
-	return subtle.ConstantTimeCompare(hashSecret(r.salt, clientSecret.Reveal()), r.hash) == 1
-}

@@ -19,11 +19,12 @@ const (
 	CodeWrongIssuer   = "InvalidAuthenticationTokenTenant"
 )
 
-// Codes of ClientCredentials' errors; they are OAuth's.
+// Codes of the errors of ClientCredentials and its kin; they are OAuth's.
 const (
 	CodeInvalidClient      = "invalid_client"
 	CodeUnauthorizedClient = "unauthorized_client"
 	CodeInvalidScope       = "invalid_scope"
+	CodeTryLater           = "temporarily_unavailable"
 )
 
 const signInAgain = "Get a new token from the token endpoint, and send it as 'Authorization: Bearer <token>'."
@@ -80,6 +81,67 @@ func wrongSecret(appID string) *problem.Error {
 		WithTarget("client_secret").WithAdvice("Check the client secret; make a new one if it is lost.")
 }
 
+func expiredCredential(appID string, c Credential) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient,
+		"AADSTS7000222: The provided client secret keys or certificates for app '%s' are expired (%s, on %s).", appID, c.ID, stamp(c.Expires)).
+		WithTarget("client_id").WithAdvice("Make a new one: kluis principal rotate.")
+}
+
+func disabledClient(appID string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeUnauthorizedClient, "AADSTS7000112: Application '%s' is disabled.", appID).
+		WithTarget("client_id").WithAdvice("Have an administrator enable it: kluis principal enable.")
+}
+
+func principalDisabled(objectID string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidToken, "The access token is of the principal '%s', which is disabled.", objectID).
+		WithAdvice("Have an administrator enable it, or sign in as another.")
+}
+
+func tooManyFailures() *problem.Error {
+	return problem.New(problem.Unavailable, CodeTryLater,
+		"AADSTS50053: Sign-in was tried too many times with wrong credentials, and is refused for a while.").
+		WithTarget("client_id").WithAdvice("Correct the credentials, wait a minute and try again.")
+}
+
+func badAssertion(cause error) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient, "AADSTS50027: JWT token is invalid or malformed: %s.", clip(cause.Error())).
+		WithTarget("client_assertion").WithAdvice("Sign a JWT with RS256, PS256 or ES256; its header has x5t#S256 or x5t, its claims are iss, sub, aud, exp and jti.")
+}
+
+func unknownCertificate(appID string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient,
+		"AADSTS700027: The certificate with identifier used to sign the client assertion is not registered on application '%s'.", appID).
+		WithTarget("client_assertion").WithAdvice("Register the certificate: kluis principal rotate --certificate FILE.")
+}
+
+func wrongSignature() *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient, "AADSTS700027: Client assertion failed signature validation.").
+		WithTarget("client_assertion").WithAdvice("Sign it with the private key of the certificate that its header names.")
+}
+
+func wrongAssertionClient(subject, appID string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient,
+		"AADSTS700021: Client assertion application identifier '%s' doesn't match 'client_id' parameter '%s'.", clip(subject), appID).
+		WithTarget("client_assertion").WithAdvice("Set iss and sub to the client id.")
+}
+
+func wrongAssertionAudience(got, want []string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient,
+		"AADSTS700023: Client assertion audience claim '%s' does not match Realm issuer.", clip(strings.Join(got, "','"))).
+		WithTarget("client_assertion").WithAdvice("Set aud to the token endpoint: one of %s.", strings.Join(want, ", "))
+}
+
+func untimelyAssertion(now time.Time) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient,
+		"AADSTS700024: Client assertion is not within its valid time range. Current time: %s.", stamp(now)).
+		WithTarget("client_assertion").WithAdvice("Let it begin now and end in some minutes, in a day at most; compare the clocks of client and server.")
+}
+
+func usedAssertion() *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidClient, "AADSTS700027: Client assertion was used before.").
+		WithTarget("client_assertion").WithAdvice("Sign a new one, with another jti, for each request.")
+}
+
 func missingAudience() *problem.Error {
 	return problem.New(problem.Invalid, CodeInvalidScope,
 		"AADSTS70011: The provided request must include a 'scope' input parameter that ends in '/.default', or a 'resource'.").
@@ -110,6 +172,36 @@ func badPrincipalName() *problem.Error {
 	return problem.New(problem.Invalid, "InvalidPrincipalName",
 		"The name of a principal has 1 to %d bytes and no control characters.", maxName).
 		WithTarget("name").WithAdvice("Choose another name.")
+}
+
+func onlyApplications(p Principal) *problem.Error {
+	return problem.New(problem.Conflict, "NotAnApplication", "'%s' is a person; only applications have secrets and certificates.", p.Name).
+		WithTarget(p.ObjectID).WithAdvice("Set a password: kluis user password.")
+}
+
+func badCredential(why string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidCredential", "The credential can't be made: %s.", why).
+		WithTarget("credential").WithAdvice("Correct it and try again.")
+}
+
+func badCertificate(cause error) *problem.Error {
+	return problem.New(problem.Invalid, "KeyCredentialInvalidCertificate", "The certificate can't be used: %s.", clip(cause.Error())).
+		WithTarget("certificate").WithAdvice("Give an X.509 certificate, PEM or DER, whose key is RSA with %d bits or more, or EC on P-256.", minRSABits)
+}
+
+func certificateExists(c Credential) *problem.Error {
+	return problem.New(problem.Conflict, "KeyCredentialExists", "The certificate %s is registered already, as %s.", c.Thumbprint, c.ID).
+		WithTarget(c.ID).WithAdvice("Nothing is to do: the principal can log in with it.")
+}
+
+func tooManyCredentials(p Principal) *problem.Error {
+	return problem.New(problem.Conflict, "TooManyCredentials", "The principal '%s' has %d credentials, as many as it may.", p.Name, maxCredentials).
+		WithTarget(p.ObjectID).WithAdvice("Remove one that is not used any more.")
+}
+
+func credentialNotFound(id string) *problem.Error {
+	return problem.New(problem.NotFound, "CredentialNotFound", "The principal has no credential '%s'.", clip(id)).
+		WithTarget(clip(id)).WithAdvice("Show the principal; its credentials are listed with their ids.")
 }
 
 func unknownRole(name string) *problem.Error {

@@ -6,26 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
 )
 
-// record is a principal with what proves it.
+// record is a principal with what only the database knows of it.
 type record struct {
 	Principal
-	salt, hash []byte
-	created    int64
+	created int64
 }
 
 func insertPrincipal(ctx context.Context, tx *database.Tx, r record) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO identity_principals (object_id, app_id, name, salt, secret_hash, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6)`, r.ObjectID, r.AppID, r.Name, r.salt, r.hash, r.created)
+	_, err := tx.ExecContext(ctx, `INSERT INTO identity_principals (object_id, app_id, name, kind, disabled, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6)`, r.ObjectID, r.AppID, r.Name, r.Kind, r.Disabled, r.created)
 	return err
 }
 
-func updateSecret(ctx context.Context, tx *database.Tx, objectID string, salt, hash []byte) error {
-	_, err := tx.ExecContext(ctx, `UPDATE identity_principals SET salt = $1, secret_hash = $2 WHERE object_id = $3`, salt, hash, objectID)
+func updateDisabled(ctx context.Context, tx *database.Tx, objectID string, disabled bool) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_principals SET disabled = $2 WHERE object_id = $1`, objectID, disabled)
 	return err
 }
 
@@ -37,20 +37,20 @@ func deletePrincipal(ctx context.Context, tx *database.Tx, objectID string) erro
 	return err
 }
 
-const selectPrincipal = `SELECT object_id, app_id, name, salt, secret_hash, created_at FROM identity_principals `
+const selectPrincipal = `SELECT object_id, app_id, name, kind, disabled, created_at FROM identity_principals `
 
 // principalByID finds a principal by object or application id, in lower case.
 func principalByID(ctx context.Context, tx *database.Tx, id string) (record, bool, error) {
 	return scanPrincipal(tx.QueryRowContext(ctx, selectPrincipal+`WHERE object_id = $1 OR app_id = $1`, id))
 }
 
-// principalByName finds the oldest principal of that name.
-func principalByName(ctx context.Context, tx *database.Tx, name string) (record, bool, error) {
-	return scanPrincipal(tx.QueryRowContext(ctx, selectPrincipal+`WHERE name = $1 ORDER BY created_at, object_id LIMIT 1`, name))
+// principalByName finds the oldest principal of that kind and name.
+func principalByName(ctx context.Context, tx *database.Tx, kind Kind, name string) (record, bool, error) {
+	return scanPrincipal(tx.QueryRowContext(ctx, selectPrincipal+`WHERE kind = $1 AND name = $2 ORDER BY created_at, object_id LIMIT 1`, kind, name))
 }
 
 func scanPrincipal(row interface{ Scan(...any) error }) (r record, found bool, err error) {
-	err = row.Scan(&r.ObjectID, &r.AppID, &r.Name, &r.salt, &r.hash, &r.created)
+	err = row.Scan(&r.ObjectID, &r.AppID, &r.Name, &r.Kind, &r.Disabled, &r.created)
 	if errors.Is(err, sql.ErrNoRows) {
 		return record{}, false, nil
 	}
@@ -201,34 +201,73 @@ func rowsOf[T any](ctx context.Context, tx *database.Tx, scan func(scanner) (T, 
 }
 
 // insertSigningKey does nothing if another process has made the key of that generation.
-func insertSigningKey(ctx context.Context, tx *database.Tx, generation int64, sealed []byte) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO identity_signing_keys (generation, sealed) VALUES ($1, $2)
-		ON CONFLICT (generation) DO NOTHING`, generation, sealed)
+func insertSigningKey(ctx context.Context, tx *database.Tx, k sealedKey) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO identity_signing_keys (generation, sealed, created_at) VALUES ($1, $2, $3)
+		ON CONFLICT (generation) DO NOTHING`, k.generation, k.sealed, database.Micros(k.created))
 	return err
 }
 
 type sealedKey struct {
 	generation int64
 	sealed     []byte
+	created    time.Time // zero: before there was a rotation
 }
 
-func signingKeys(ctx context.Context, tx *database.Tx) (all []sealedKey, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT generation, sealed FROM identity_signing_keys ORDER BY generation DESC`)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var k sealedKey
-		if err := rows.Scan(&k.generation, &k.sealed); err != nil {
-			return nil, err
-		}
-		all = append(all, k)
-	}
-	return all, rows.Err()
+func signingKeys(ctx context.Context, tx *database.Tx) ([]sealedKey, error) {
+	return rowsOf(ctx, tx, func(row scanner) (k sealedKey, err error) {
+		var created int64
+		err = row.Scan(&k.generation, &k.sealed, &created)
+		k.created = database.Time(created)
+		return k, err
+	}, `SELECT generation, sealed, created_at FROM identity_signing_keys ORDER BY generation DESC`)
 }
 
 func updateSigningKey(ctx context.Context, tx *database.Tx, k sealedKey) error {
 	_, err := tx.ExecContext(ctx, `UPDATE identity_signing_keys SET sealed = $2 WHERE generation = $1`, k.generation, k.sealed)
+	return err
+}
+
+// deleteSigningKeys removes the keys up to a generation.
+func deleteSigningKeys(ctx context.Context, tx *database.Tx, newest int64) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM identity_signing_keys WHERE generation <= $1`, newest)
+	return err
+}
+
+func insertCredential(ctx context.Context, tx *database.Tx, c credential) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO identity_credentials (id, principal, kind, name, salt, proof, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		c.ID, c.principal, c.Kind, c.Name, c.salt, c.proof, database.Micros(c.Created), database.Micros(c.Expires))
+	return err
+}
+
+func deleteCredential(ctx context.Context, tx *database.Tx, objectID, id string) (bool, error) {
+	return changed(tx.ExecContext(ctx, `DELETE FROM identity_credentials WHERE principal = $1 AND id = $2`, objectID, id))
+}
+
+func deleteCredentials(ctx context.Context, tx *database.Tx, objectID string, kind CredentialKind) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM identity_credentials WHERE principal = $1 AND kind = $2`, objectID, kind)
+	return err
+}
+
+func credentialsOf(ctx context.Context, tx *database.Tx, objectID string) ([]credential, error) {
+	return rowsOf(ctx, tx, func(row scanner) (c credential, err error) {
+		var created, expires int64
+		err = row.Scan(&c.ID, &c.principal, &c.Kind, &c.Name, &c.salt, &c.proof, &created, &expires)
+		c.Created, c.Expires = database.Time(created), database.Time(expires)
+		if c.Kind == CertificateCredential {
+			c.Thumbprint = thumbprint(c.proof)
+		}
+		return c, err
+	}, `SELECT id, principal, kind, name, salt, proof, created_at, expires_at FROM identity_credentials WHERE principal = $1 ORDER BY created_at, id`, objectID)
+}
+
+// insertAssertion says whether it is new.
+func insertAssertion(ctx context.Context, tx *database.Tx, id string, expires time.Time) (bool, error) {
+	return changed(tx.ExecContext(ctx, `INSERT INTO identity_assertions (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING`,
+		id, database.Micros(expires)))
+}
+
+func deleteAssertions(ctx context.Context, tx *database.Tx, before time.Time) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM identity_assertions WHERE expires_at < $1`, database.Micros(before))
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 
 	"kluis/internal/database"
+	"kluis/internal/problem"
 	"kluis/internal/secret"
 )
 
@@ -47,21 +49,47 @@ func (s *Service) ClientCredentials(ctx context.Context, clientID string, client
 	if audience == "" {
 		return Token{}, missingAudience()
 	}
-	var r record
-	var found bool
-	err := s.db.Read(ctx, func(tx *database.Tx) (err error) {
-		r, found, err = principalByID(ctx, tx, strings.ToLower(clientID))
+	p, credentials, err := s.client(ctx, clientID)
+	if err != nil {
+		return Token{}, err
+	}
+	i := slices.IndexFunc(credentials, func(c credential) bool { return c.provenBy(clientSecret) })
+	switch {
+	case i < 0:
+		return Token{}, s.failed(p.AppID, wrongSecret(p.AppID))
+	case credentials[i].expired(s.now()):
+		return Token{}, s.failed(p.AppID, expiredCredential(p.AppID, credentials[i].Credential))
+	}
+	return s.issue(p, audience)
+}
+
+// client finds the application that wants to log in, and what it may prove itself with.
+func (s *Service) client(ctx context.Context, clientID string) (p Principal, credentials []credential, err error) {
+	id := strings.ToLower(clientID)
+	err = s.db.Read(ctx, func(tx *database.Tx) error {
+		r, found, err := principalByID(ctx, tx, id)
+		switch {
+		case err != nil:
+			return fmt.Errorf("find client: %w", err)
+		case !found || r.AppID != id || r.Kind != Application:
+			return unknownClient(clientID, s.tenant)
+		case r.Disabled:
+			return disabledClient(r.AppID)
+		}
+		p = s.full(r.Principal)
+		credentials, err = credentialsOf(ctx, tx, r.ObjectID)
 		return err
 	})
-	switch {
-	case err != nil:
-		return Token{}, fmt.Errorf("find client: %w", err)
-	case !found || r.AppID != strings.ToLower(clientID):
-		return Token{}, unknownClient(clientID, s.tenant)
-	case !r.proves(clientSecret):
-		return Token{}, wrongSecret(r.AppID)
+	return p, credentials, err
+}
+
+// failed counts a failed login, and returns what is to be said of it. Who can prove itself is let in all the same:
+// generated secrets and signatures can't be guessed, and nobody shall keep a client out by failing in its name.
+func (s *Service) failed(name string, err error) error {
+	if problem.KindOf(err) == problem.Unauthenticated && s.attempts.failed(name, s.now()) {
+		return tooManyFailures()
 	}
-	return s.issue(s.full(r.Principal), audience)
+	return err
 }
 
 func (s *Service) issue(p Principal, audience string) (Token, error) {
@@ -69,7 +97,7 @@ func (s *Service) issue(p Principal, audience string) (Token, error) {
 	if _, err := io.ReadFull(s.rand, id[:]); err != nil {
 		return Token{}, fmt.Errorf("draw token id: %w", err)
 	}
-	key := s.keys[0]
+	key := (*s.keys.Load())[0]
 	signer, err := jose.NewSigner(
 		jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key.private, KeyID: key.id}},
 		(&jose.SignerOptions{}).WithType("JWT"))
@@ -106,7 +134,7 @@ func (s *Service) Verify(ctx context.Context, bearer string, audiences ...string
 	if bearer == "" {
 		return Principal{}, missingToken()
 	}
-	c, err := s.open(bearer)
+	c, err := s.open(ctx, bearer)
 	if err != nil {
 		return Principal{}, invalidToken().WithCause(err)
 	}
@@ -135,11 +163,14 @@ func (s *Service) Verify(ctx context.Context, bearer string, audiences ...string
 	if !found || r.ObjectID != c.ObjectID {
 		return Principal{}, principalGone(c.ObjectID)
 	}
+	if r.Disabled {
+		return Principal{}, principalDisabled(c.ObjectID)
+	}
 	return s.full(r.Principal), nil
 }
 
 // open checks the signature. Only the algorithm that we sign with is considered, and only our keys.
-func (s *Service) open(bearer string) (c claims, err error) {
+func (s *Service) open(ctx context.Context, bearer string) (c claims, err error) {
 	if len(bearer) > maxBearer {
 		return claims{}, fmt.Errorf("token has more than %d bytes", maxBearer)
 	}
@@ -150,12 +181,11 @@ func (s *Service) open(bearer string) (c claims, err error) {
 	if len(parsed.Headers) != 1 {
 		return claims{}, fmt.Errorf("token has %d signatures", len(parsed.Headers))
 	}
-	for _, k := range s.keys {
-		if k.id == parsed.Headers[0].KeyID {
-			return c, parsed.Claims(k.private.Public(), &c)
-		}
+	key, err := s.keyNamed(ctx, parsed.Headers[0].KeyID)
+	if err != nil {
+		return claims{}, err
 	}
-	return claims{}, fmt.Errorf("token is signed with the unknown key %q", parsed.Headers[0].KeyID)
+	return c, parsed.Claims(key.private.Public(), &c)
 }
 
 func intended(got jwt.Audience, allowed []string) bool {

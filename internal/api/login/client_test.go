@@ -2,17 +2,21 @@ package login_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	armclient "github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
@@ -31,18 +35,19 @@ import (
 type world struct {
 	url, appID, secret string
 	http               *http.Client
+	identity           *identity.Service
 }
 
 func newWorld(t *testing.T) world {
 	t.Helper()
-	config, caFile, err := certificate.Ensure(t.TempDir(), certificate.Options{Domain: "localhost", Now: now})
+	config, caFile, err := certificate.Ensure(t.TempDir(), certificate.Options{Domain: "localhost", Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(nil)
 	server.TLS = config
 	address := "https://localhost:" + server.Listener.Addr().String()[strings.LastIndex(server.Listener.Addr().String(), ":")+1:]
-	s, appID, secret := newIdentity(t, address)
+	s, appID, secret := newIdentityAt(t, address, time.Now)
 	server.Config.Handler = newDoors(t, s, address)
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -53,9 +58,9 @@ func newWorld(t *testing.T) world {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Time: now}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return world{address, appID, secret, &http.Client{Transport: transport}}
+	return world{address, appID, secret, &http.Client{Transport: transport}, s}
 }
 
 func newDoors(t *testing.T, s *identity.Service, address string) http.Handler {
@@ -87,7 +92,7 @@ func newDoors(t *testing.T, s *identity.Service, address string) http.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door := login.Handler(s, login.Options{})
+	door := login.Handler(s, login.Options{Bases: []string{address}})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if login.Owns(r.URL.Path) {
 			door.ServeHTTP(w, r)
@@ -219,5 +224,41 @@ func TestPlainFormsInTheWayOfAz(t *testing.T) {
 	e, _ := body["error"].(map[string]any)
 	if status != http.StatusUnauthorized || e["code"] != identity.CodeWrongAudience {
 		t.Errorf("with a token for the key vault: %d %v", status, body)
+	}
+}
+
+// Azure's own Go client signs in with a certificate, whose assertion it makes in two ways.
+func TestAzureClientWithCertificate(t *testing.T) {
+	w := newWorld(t)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(10, 0, 0)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.identity.AddCertificate(t.Context(), w.appID, "", der, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, authority := range []string{tenant, "adfs"} {
+		credential, err := azidentity.NewClientCertificateCredential(authority, w.appID, []*x509.Certificate{certificate}, key,
+			&azidentity.ClientCertificateCredentialOptions{ClientOptions: w.options(), DisableInstanceDiscovery: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := credential.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{w.url + "/.default"}})
+		if err != nil {
+			t.Errorf("%s: %v", authority, err)
+			continue
+		}
+		if p, err := w.identity.Verify(t.Context(), token.Token, w.url); err != nil || p.AppID != w.appID {
+			t.Errorf("%s: token of %v, %v", authority, p, err)
+		}
 	}
 }

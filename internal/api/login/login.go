@@ -8,8 +8,8 @@
 //   - AD FS: the same below /adfs, without a tenant; older az needs it, because with an Entra-style
 //     authority it asks a public host whether the authority is genuine.
 //
-// All lead to the same principals and the same tokens. The one grant is client credentials with a
-// secret. Errors are OAuth's ({"error":…,"error_description":"AADSTS…"}), not Resource Manager's.
+// All lead to the same principals and the same tokens. The one grant is client credentials, with a secret or with an
+// assertion that a certificate's key has signed (RFC 7523). Errors are OAuth's ({"error":…,"error_description":"AADSTS…"}), not Resource Manager's.
 //
 // Nothing here needs a token, so nothing here tells more than a client needs in order to get one.
 // Discovery documents name the host that the client used, and clients insist on that; tokens name the
@@ -28,10 +28,12 @@ import (
 	"kluis/internal/identity"
 )
 
-// Options says how this cloud is reached. Now, NewID and Logger may be nil: errors then carry neither
+// Options says how this cloud is reached. Bases is required. Now, NewID and Logger may be nil: errors then carry neither
 // time nor trace id, and nothing is logged.
 type Options struct {
 	Base        func(r *http.Request) string // https://host that the client used; nil: from the request
+	Bases       []string                     // https://host of each name by which the server was configured, the first one first
+	Takes       func(audience string) bool   // whether something here takes tokens of that audience; nil: yes
 	Name        string                       // of the cloud, in its description; "" is "Kluis"
 	ARMAudience string                       // audience of Resource Manager; "" is the base
 	KeyVaultDNS string                       // what follows a key vault's name: "vault.localhost:8443"
@@ -49,6 +51,9 @@ func Handler(s *identity.Service, o Options) http.Handler {
 	}
 	if o.Name == "" {
 		o.Name = "Kluis"
+	}
+	if o.Takes == nil {
+		o.Takes = func(string) bool { return true }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -150,14 +155,15 @@ func (d *door) configuration(w http.ResponseWriter, r *http.Request) {
 		"authorization_endpoint":                authority + "/oauth2" + version + "/authorize",
 		"token_endpoint":                        authority + "/oauth2" + version + "/token",
 		"jwks_uri":                              authority + keys,
-		"token_endpoint_auth_methods_supported": []string{"client_secret_post", "client_secret_basic"},
-		"grant_types_supported":                 []string{"client_credentials"},
-		"response_types_supported":              []string{"code"},
-		"response_modes_supported":              []string{"query"},
-		"subject_types_supported":               []string{"public"},
-		"id_token_signing_alg_values_supported": []string{"RS256"},
-		"scopes_supported":                      []string{"openid"},
-		"claims_supported":                      []string{"sub", "iss", "aud", "exp", "iat", "nbf", "tid", "oid", "appid", "ver"},
+		"token_endpoint_auth_methods_supported": []string{"client_secret_post", "client_secret_basic", "private_key_jwt"},
+		"token_endpoint_auth_signing_alg_values_supported": []string{"RS256", "PS256", "ES256"},
+		"grant_types_supported":                            []string{"client_credentials"},
+		"response_types_supported":                         []string{"code"},
+		"response_modes_supported":                         []string{"query"},
+		"subject_types_supported":                          []string{"public"},
+		"id_token_signing_alg_values_supported":            []string{"RS256"},
+		"scopes_supported":                                 []string{"openid"},
+		"claims_supported":                                 []string{"sub", "iss", "aud", "exp", "iat", "nbf", "tid", "oid", "appid", "ver"},
 	})
 }
 

@@ -25,6 +25,8 @@ const (
 	base         = "https://localhost:8443"
 )
 
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
 var start = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 func now() time.Time { return start }
@@ -41,6 +43,12 @@ func (s sealer) Open(context string, sealed []byte) ([]byte, error) {
 
 // newIdentity makes a service on a database of its own, with its administrator.
 func newIdentity(t *testing.T, issuer string) (s *identity.Service, appID, clientSecret string) {
+	t.Helper()
+	return newIdentityAt(t, issuer, now)
+}
+
+// newIdentityAt does so for clients that have a clock of their own.
+func newIdentityAt(t *testing.T, issuer string, now func() time.Time) (s *identity.Service, appID, clientSecret string) {
 	t.Helper()
 	block, err := aes.NewCipher([]byte("0123456789abcdef0123456789abcdef"))
 	if err != nil {
@@ -67,7 +75,7 @@ func newIdentity(t *testing.T, issuer string) (s *identity.Service, appID, clien
 func newHandler(s *identity.Service, log *strings.Builder) http.Handler {
 	n := 0
 	return login.Handler(s, login.Options{
-		ARMAudience: "https://management.example", KeyVaultDNS: "vault.localhost:8443", StorageDNS: "localhost:8443",
+		Bases: []string{base}, Takes: func(audience string) bool { return audience == base || audience == "https://vault.azure.net" }, ARMAudience: "https://management.example", KeyVaultDNS: "vault.localhost:8443", StorageDNS: "localhost:8443",
 		Now: now, NewID: func() string { n++; return fmt.Sprint("trace-", n) }, Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 }
@@ -169,7 +177,8 @@ func TestTokenRefusals(t *testing.T) {
 	}{
 		{"wrong secret", v2, with("client_secret", "wrong-secret-hunter2"), 401, "invalid_client", 7000215},
 		{"no secret", v2, with("client_secret", ""), 401, "invalid_client", 7000218},
-		{"assertion", v2, with("client_assertion", "eyJ"), 401, "invalid_client", 700021},
+		{"assertion without its type", v2, with("client_assertion", "eyJ"), 400, "invalid_request", 900144},
+		{"malformed assertion", v2, with("client_assertion", "eyJ", "client_assertion_type", assertionType), 401, "invalid_client", 50027},
 		{"unknown client", v2, with("client_id", "nobody"), 400, "unauthorized_client", 700016},
 		{"no client", v2, with("client_id", ""), 400, "invalid_request", 900144},
 		{"no grant", v2, with("grant_type", ""), 400, "invalid_request", 900144},
@@ -181,6 +190,7 @@ func TestTokenRefusals(t *testing.T) {
 		{"only default", v2, with("scope", "/.default"), 400, "invalid_resource", 500011},
 		{"control character", v2, with("resource", "https://a\x00b"), 400, "invalid_resource", 500011},
 		{"long resource", v2, with("resource", "https://"+strings.Repeat("a", 600)), 400, "invalid_resource", 500011},
+		{"resource of another cloud", v2, with("scope", "https://graph.example/.default"), 400, "invalid_resource", 500011},
 		{"other tenant", "/5a0c3c1e-0000-4000-8000-000000000000/oauth2/v2.0/token", with(), 400, "invalid_request", 90002},
 		{"tenant by a name", "/contoso.example/oauth2/token", with(), 400, "invalid_request", 90002},
 		{"shared tenant", "/common/oauth2/v2.0/token", with(), 400, "invalid_request", 90002},

@@ -18,7 +18,10 @@ import (
 // maxForm is the most that a token request may hold.
 const maxForm = 64 << 10
 
-// token trades a client's secret for a token.
+// assertionType is the one kind of client_assertion there is (RFC 7523).
+const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+
+// token trades a client's secret or assertion for a token.
 func (d *door) token(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
@@ -27,13 +30,18 @@ func (d *door) token(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, http.StatusBadRequest, unknownTenant(tenant))
 		return
 	}
-	q, err := readTokenRequest(w, r)
+	q, err := d.readTokenRequest(w, r)
 	if err != nil {
 		d.failWith(w, r, q.clientID, err)
 		return
 	}
-	t, err := d.identity.ClientCredentials(r.Context(), q.clientID, q.clientSecret, q.audience)
-	q.clientSecret.Wipe()
+	var t identity.Token
+	if q.assertion != "" {
+		t, err = d.identity.ClientAssertion(r.Context(), q.clientID, q.assertion, d.tokenEndpoints(), q.audience)
+	} else {
+		t, err = d.identity.ClientCredentials(r.Context(), q.clientID, q.clientSecret, q.audience)
+		q.clientSecret.Wipe()
+	}
 	if err != nil {
 		d.failWith(w, r, q.clientID, err)
 		return
@@ -41,6 +49,22 @@ func (d *door) token(w http.ResponseWriter, r *http.Request) {
 	d.options.Logger.LogAttrs(r.Context(), slog.LevelInfo, "token issued",
 		slog.String("client", q.clientID), slog.String("audience", t.Audience), slog.String("correlation", correlation(r)))
 	d.write(w, http.StatusOK, tokenBody(t, tenant != adfs && rest == "/oauth2/token"))
+}
+
+// tokenEndpoints are what an assertion may be for, in lower case: the endpoints under the names by which the server
+// was configured, never under one that a request brings along. Else whoever got an assertion that was meant for him
+// could pass it on.
+func (d *door) tokenEndpoints() (all []string) {
+	for _, base := range d.options.Bases {
+		for _, tenant := range []string{d.identity.Tenant(), "common", "organizations", adfs} {
+			all = append(all, base+"/"+tenant+"/oauth2/v2.0/token", base+"/"+tenant+"/oauth2/token")
+		}
+		all = append(all, base+"/"+d.identity.Tenant()+"/v2.0")
+	}
+	for i, endpoint := range all {
+		all[i] = strings.ToLower(endpoint)
+	}
+	return all
 }
 
 // tokenBody is the answer. Entra v1 writes its numbers as strings, and its clients read them so.
@@ -65,11 +89,12 @@ func tokenBody(t identity.Token, v1 bool) map[string]any {
 type tokenRequest struct {
 	clientID     string
 	clientSecret secret.Bytes
+	assertion    string
 	audience     string
 }
 
 // readTokenRequest reads the form, and nothing from the query string: what is in a URL ends up in logs.
-func readTokenRequest(w http.ResponseWriter, r *http.Request) (q tokenRequest, err error) {
+func (d *door) readTokenRequest(w http.ResponseWriter, r *http.Request) (q tokenRequest, err error) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
 		var tooLarge *http.MaxBytesError
@@ -96,20 +121,22 @@ func readTokenRequest(w http.ResponseWriter, r *http.Request) (q tokenRequest, e
 		return q, oauthError{"unsupported_grant_type", 70003, "The app requested an unsupported grant type '" + clip(grant) + "'. Use 'client_credentials'."}
 	case q.clientID == "":
 		return q, missing("client_id")
+	case form.Get("client_assertion") != "" && form.Get("client_assertion_type") != assertionType:
+		return q, oauthError{"invalid_request", 900144, "The request body must contain the following parameter: 'client_assertion_type', with the value '" + assertionType + "'."}
 	case form.Get("client_assertion") != "":
-		return q, oauthError{"invalid_client", 700021, "Client assertions are not accepted; use a client secret."}
+		q.assertion = form.Get("client_assertion")
 	case q.clientSecret.Len() == 0:
-		return q, oauthError{"invalid_client", 7000218, "The request body must contain the following parameter: 'client_secret'."}
+		return q, oauthError{"invalid_client", 7000218, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."}
 	}
-	q.audience, err = readAudience(form)
+	q.audience, err = d.readAudience(form)
 	return q, err
 }
 
 // readAudience takes it from resource (v1) or from scope, which is one "<audience>/.default" and
 // perhaps OpenID's own words.
-func readAudience(form url.Values) (string, error) {
+func (d *door) readAudience(form url.Values) (string, error) {
 	if resource := form.Get("resource"); resource != "" {
-		return checkAudience(resource)
+		return d.checkAudience(resource)
 	}
 	var found []string
 	for _, scope := range strings.Fields(form.Get("scope")) {
@@ -127,14 +154,13 @@ func readAudience(form url.Values) (string, error) {
 	case !strings.HasSuffix(found[0], "/.default"):
 		return "", oauthError{identity.CodeInvalidScope, 1002012, "The provided value for scope '" + clip(found[0]) + "' is not valid. Client credential flows must have a scope value with '/.default' suffixed to the resource identifier."}
 	}
-	return checkAudience(found[0])
+	return d.checkAudience(found[0])
 }
 
-// checkAudience wants a URI or a plain identifier. Which audiences a token is good for is decided by
-// those who verify it.
-func checkAudience(resource string) (string, error) {
+// checkAudience wants something that takes tokens here.
+func (d *door) checkAudience(resource string) (string, error) {
 	audience := identity.Audience(resource)
-	if _, err := url.Parse(audience); err != nil || audience == "" || len(audience) > 512 || strings.ContainsFunc(audience, notPrintable) {
+	if audience == "" || !d.options.Takes(audience) {
 		return "", oauthError{"invalid_resource", 500011, "The resource principal named '" + clip(resource) + "' was not found in the tenant."}
 	}
 	return audience, nil
@@ -178,6 +204,10 @@ func (d *door) failWith(w http.ResponseWriter, r *http.Request, clientID string,
 		d.options.Logger.LogAttrs(r.Context(), slog.LevelError, "token request failed",
 			slog.String("client", clip(clientID)), slog.String("correlation", correlation(r)), slog.String("error", err.Error()))
 		o, status = oauthError{"server_error", 90033, "A transient error has occurred. Please try again."}, http.StatusInternalServerError
+	}
+	if o.Code == identity.CodeTryLater {
+		status = http.StatusTooManyRequests
+		w.Header().Set("Retry-After", "30")
 	}
 	if o.Code == identity.CodeInvalidClient {
 		status = http.StatusUnauthorized
