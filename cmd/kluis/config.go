@@ -35,6 +35,7 @@ type config struct {
 
 	SealIdentity   string `yaml:"seal-identity"`
 	SealPassphrase string `yaml:"seal-passphrase-file"`
+	KeyServices    string `yaml:"key-services"`
 }
 
 func defaults() config {
@@ -60,6 +61,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Node, "node", c.Node, "name of this server among those that share the database")
 	f.StringVar(&c.SealIdentity, "seal-identity", c.SealIdentity, "file of the age identities that open the root key (default: DATA/seal/seal-identity.txt)")
 	f.StringVar(&c.SealPassphrase, "seal-passphrase-file", c.SealPassphrase, "file of the passphrase that protects the identity file (default: there is none)")
+	f.StringVar(&c.KeyServices, "key-services", c.KeyServices, "file that names the key services outside this server which may be asked (key vaults, OpenBao or HashiCorp Vault), and as whom; none is asked without it")
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 }
 

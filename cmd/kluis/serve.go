@@ -29,6 +29,7 @@ import (
 	"kluis/internal/fabric/image"
 	"kluis/internal/identity"
 	"kluis/internal/job"
+	"kluis/internal/keyservice"
 	"kluis/internal/keyvault"
 	"kluis/internal/objects"
 	"kluis/internal/resources"
@@ -208,6 +209,9 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 	if err := checkSeal(c.Data); err != nil {
 		return nil, err
 	}
+	if p.outside, err = keyservice.Open(c.KeyServices, keyservice.Options{}); err != nil {
+		return nil, err
+	}
 	if p.root, err = c.openRoot(log); err != nil {
 		return nil, err
 	}
@@ -257,6 +261,7 @@ type parts struct {
 	domain  string
 	install installation
 	root    *seal.Root
+	outside *keyservice.Services
 
 	tls     *tls.Config
 	caFile  string
@@ -302,7 +307,7 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 		served = p.exports
 	}
 	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: p.store, Node: c.Node, Cache: filepath.Join(c.Data, "cache"), Wrapper: p.root, Authorizer: p.identity,
-		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Artifacts: p.storage, Groups: p.resources, Principals: vaultPrincipals{p.identity}, Exports: served,
+		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Outside: p.outside, Artifacts: p.storage, Groups: p.resources, Principals: vaultPrincipals{p.identity}, Exports: served,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {
 		return err

@@ -249,6 +249,9 @@ func (s *Service) disclose(ctx context.Context, p Point, stored *recovery.Point,
 		if k.Disk != disk {
 			continue
 		}
+		if k.Outside != nil {
+			return s.discloseOutside(ctx, k)
+		}
 		id, err := keyvault.ParseSecretID(k.SecretURL)
 		if err != nil {
 			return secret.Bytes{}, err

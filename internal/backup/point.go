@@ -57,6 +57,8 @@ type KeyPair struct {
 	SecretVault armid.ID `json:"secretVault"`
 	KeyURL      string   `json:"keyUrl"`
 	KeyVault    armid.ID `json:"keyVault"`
+
+	Outside *wrappedBy `json:"outside,omitempty"` // set when the two lie in a key vault outside this server
 }
 
 // KeyBackup is a pair with what restores it.

@@ -10,6 +10,7 @@ import (
 	"kluis/internal/compute"
 	"kluis/internal/fabric"
 	"kluis/internal/job"
+	"kluis/internal/keyservice"
 	"kluis/internal/keyvault"
 	"kluis/internal/objects"
 	"kluis/internal/problem"
@@ -39,6 +40,15 @@ func bekAlone(vm armid.ID, e compute.DiskEncryption) *problem.Error {
 
 // M8, M9, M14: the service lacks Key Vault permissions.
 func keyVaultPermissions(vm, vault armid.ID, missing keyvault.Permissions) *problem.Error {
+	return problem.New(problem.Denied, "UserErrorKeyVaultPermissionsNotConfigured",
+		"Azure Backup Service does not have sufficient permissions to Key Vault for Backup of Encrypted Virtual Machines. Key vault %s of virtual machine %s lacks: %s.",
+		vault.Name(), vm.Name(), permissionLists(missing)).
+		WithTarget(vault.String()).
+		WithAdvice("In key vault %s add an access policy for the principal 'Backup Management Service' from the template 'Azure Backup' (kluis keyvault grant-backup %s), then try again.",
+			vault.Name(), vault.Name())
+}
+
+func permissionLists(missing keyvault.Permissions) string {
 	var lists []string
 	if len(missing.Keys) > 0 {
 		lists = append(lists, "key permissions "+strings.Join(missing.Keys, ", "))
@@ -46,19 +56,14 @@ func keyVaultPermissions(vm, vault armid.ID, missing keyvault.Permissions) *prob
 	if len(missing.Secrets) > 0 {
 		lists = append(lists, "secret permissions "+strings.Join(missing.Secrets, ", "))
 	}
-	return problem.New(problem.Denied, "UserErrorKeyVaultPermissionsNotConfigured",
-		"Azure Backup Service does not have sufficient permissions to Key Vault for Backup of Encrypted Virtual Machines. Key vault %s of virtual machine %s lacks: %s.",
-		vault.Name(), vm.Name(), strings.Join(lists, "; ")).
-		WithTarget(vault.String()).
-		WithAdvice("In key vault %s add an access policy for the principal 'Backup Management Service' from the template 'Azure Backup' (kluis keyvault grant-backup %s), then try again.",
-			vault.Name(), vault.Name())
+	return strings.Join(lists, "; ")
 }
 
 func keyVaultGoneForBackup(vm, vault armid.ID) *problem.Error {
 	return problem.New(problem.NotFound, "UserErrorKeyVaultNotFound",
 		"The key vault %s that holds the keys of virtual machine %s does not exist.", vault.Name(), vm.Name()).
 		WithTarget(vault.String()).
-		WithAdvice("Create the key vault again and restore key and secret from a recovery point, or correct the encryption settings of the virtual machine.")
+		WithAdvice("Create the key vault again and restore key and secret from a recovery point, or correct the encryption settings of the virtual machine. A key vault outside this server must be named in the file of --key-services.")
 }
 
 func keyNotReadable(what, name string, err error) *problem.Error {
@@ -83,6 +88,92 @@ func keyAndSecretGone(vm string, gone []string) *problem.Error {
 		"This encrypted virtual machine (%s) cannot be restored because the key and secret associated with it do not exist: %s.", vm, strings.Join(gone, ", ")).
 		WithAdvice("Restore key and secret from this recovery point into the key vault (kluis restore keys), then restore the disks.")
 }
+
+// Key vaults outside this server.
+
+// outsideFailure tells what is wrong with a key vault outside. What is none of its errors stays; nil stays nil.
+func outsideFailure(err error) error {
+	e, ok := errors.AsType[*keyservice.Error](err)
+	if !ok {
+		return err
+	}
+	switch e.Kind {
+	case keyservice.NotConfigured:
+		return outsideNotConfigured(e.Host)
+	case keyservice.Unreachable:
+		return problem.New(problem.Unavailable, "UserErrorKeyVaultNotReachable", "The key vault %s outside this server does not answer: %s.", e.Host, saidBy(e)).
+			WithTarget(e.Host).WithCause(err).
+			WithAdvice("Check from the server's host that %s and its authority can be reached, and address and ca-file of its entry in the file of --key-services; then try again.", e.Host)
+	case keyservice.Unauthenticated:
+		return problem.New(problem.Denied, "UserErrorKeyVaultCredentialsNotAccepted", "The key vault %s outside this server does not take the credentials: %s.", e.Host, saidBy(e)).
+			WithTarget(e.Host).WithCause(err).
+			WithAdvice("Correct authority, tenant, client-id and secret-file or certificate-file of its entry in the file of --key-services (a client secret expires), and start the server again.")
+	case keyservice.Denied:
+		return problem.New(problem.Denied, "UserErrorKeyVaultPermissionsNotConfigured", "The key vault %s outside this server refuses: %s.", e.Host, saidBy(e)).
+			WithTarget(e.Host).WithCause(err).
+			WithAdvice("Give the service principal that the file of --key-services names for %s the permissions of the template 'Azure Backup' there: get, list and backup of keys and of secrets.", e.Host)
+	case keyservice.NotFound:
+		return problem.New(problem.NotFound, "UserErrorKeyOrSecretNotFound", "The key or secret that the virtual machine's encryption settings name is not in the key vault %s: %s.", e.Host, saidBy(e)).
+			WithTarget(e.Host).WithCause(err).
+			WithAdvice("Restore it from a recovery point (kluis restore keys), or correct the encryption settings of the virtual machine.")
+	}
+	return problem.New(problem.Conflict, "UserErrorKeyVaultOperationFailed", "The key vault %s outside this server did not do it: %s.", e.Host, saidBy(e)).
+		WithTarget(e.Host).WithCause(err).
+		WithAdvice("Look at key and secret in that key vault: both must be enabled and not expired. Then try again.")
+}
+
+func outsideNotConfigured(host string) *problem.Error {
+	return problem.New(problem.Denied, "UserErrorKeyVaultNotConfigured", "The key vault %s lies outside this server, and this server is not told to ask it.", host).
+		WithTarget(host).
+		WithAdvice("Name it, with the credentials for it, in the file of --key-services, and start the server again.")
+}
+
+func outsidePermissions(vm armid.ID, host string, missing keyvault.Permissions) *problem.Error {
+	return problem.New(problem.Denied, "UserErrorKeyVaultPermissionsNotConfigured",
+		"Azure Backup Service does not have sufficient permissions to Key Vault for Backup of Encrypted Virtual Machines. The key vault %s outside this server, which holds the keys of virtual machine %s, denies: %s.",
+		host, vm.Name(), permissionLists(missing)).
+		WithTarget(host).
+		WithAdvice("Give the service principal that the file of --key-services names for %s the permissions of the template 'Azure Backup' there, then try again.", host)
+}
+
+func keysInTwoPlaces(vm armid.ID, e compute.DiskEncryption) *problem.Error {
+	return problem.New(problem.Unsupported, "UserErrorKeyAndSecretInDifferentPlaces",
+		"Of disk %s of virtual machine %s, key or secret lies in a key vault outside this server and the other does not. That is not supported.", e.Name, vm.Name()).
+		WithTarget(vm.String()).
+		WithAdvice("Keep the secret and the key that wraps it on one side, and correct the encryption settings of the virtual machine.")
+}
+
+func secretNotWrapped(vm armid.ID, e compute.DiskEncryption, err error) *problem.Error {
+	return problem.New(problem.Invalid, "UserErrorEncryptedVmWithBekAloneNotSupported",
+		"The secret of disk %s of virtual machine %s is not wrapped by a key, so it is not taken out of its key vault.", e.Name, vm.Name()).
+		WithTarget(vm.String()).WithCause(err).
+		WithAdvice("Wrap the BEK with a key of the key vault and name both in the encryption settings; the secret's content type is then 'Wrapped BEK' and its tags name the key.")
+}
+
+func noKeysOutside(point armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "UserErrorNoKeysOutside", "The recovery point holds no keys of a key vault outside this server.").
+		WithTarget(point.String()).
+		WithAdvice("Give what it holds to a key vault of this server: kluis restore keys --keyvault NAME.")
+}
+
+// outsideRestoreFailure: a backup needs no right to restore, so this is the first call that needs it.
+func outsideRestoreFailure(err error) error {
+	e, ok := errors.AsType[*keyservice.Error](err)
+	if ok && e.Kind == keyservice.Denied {
+		return problem.New(problem.Denied, "UserErrorKeyVaultPermissionsNotConfigured", "The key vault %s outside this server does not let this server restore: %s.", e.Host, saidBy(e)).
+			WithTarget(e.Host).WithCause(err).
+			WithAdvice("Give the service principal that the file of --key-services names for %s the permission restore for keys and secrets there, for as long as the restore takes.", e.Host)
+	}
+	if ok && e.Kind == keyservice.Conflict {
+		return problem.New(problem.Conflict, "UserErrorKeyVaultNameTaken", "The name is taken in the key vault %s outside this server, by what was deleted there and can be recovered: %s.", e.Host, saidBy(e)).
+			WithTarget(e.Host).WithCause(err).
+			WithAdvice("Recover it there, which brings it back as well; or purge it, then restore again.")
+	}
+	return outsideFailure(err)
+}
+
+// saidBy is an error without its host, which the sentence around it names.
+func saidBy(e *keyservice.Error) string { return strings.TrimPrefix(e.Error(), e.Host+": ") }
 
 func vaultNotFound(id armid.ID) *problem.Error {
 	return problem.New(problem.NotFound, "ResourceNotFound",

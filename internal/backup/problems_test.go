@@ -12,6 +12,7 @@ import (
 	"kluis/internal/compute"
 	"kluis/internal/fabric"
 	"kluis/internal/job"
+	"kluis/internal/keyservice"
 	"kluis/internal/keyvault"
 	"kluis/internal/problem"
 	"kluis/internal/proof"
@@ -56,6 +57,13 @@ func TestProblems(t *testing.T) {
 	served := Point{VM: vm}
 	all = append(all, mountsOff(), tooManyMounts(), mountNotFound("7"), pointHasNoDisk(served, "data", []string{"os"}),
 		notDecrypted(served, "os", errors.New("the key in the recovery point opens none of the key slots"), inside))
+	const outside = "kv1.vault.azure.net"
+	e := compute.DiskEncryption{Name: "os"}
+	all = append(all, outsidePermissions(vm, outside, keyvault.AzureBackupTemplate()), keysInTwoPlaces(vm, e), secretNotWrapped(vm, e, inside), noKeysOutside(point))
+	for kind := keyservice.NotConfigured; kind <= keyservice.Malformed; kind++ {
+		err := &keyservice.Error{Kind: kind, Host: outside, Operation: "backup of key kek", Code: "Code", Message: "what it says"}
+		all = append(all, problem.Of(outsideFailure(err)), problem.Of(outsideRestoreFailure(err)))
+	}
 	for _, kind := range []fabric.Kind{fabric.Missing, fabric.NotAllowed, fabric.Truncated, fabric.InUse, fabric.Changed, fabric.UnknownFormat,
 		fabric.HasBackingFile, fabric.NotRegular, fabric.Unreadable} {
 		all = append(all, imageProblem(&fabric.ImageError{Path: "/images/web1.raw", Kind: kind, Err: inside}))

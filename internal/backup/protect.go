@@ -249,12 +249,22 @@ func (s *Service) checkKeys(ctx context.Context, vm armid.ID) ([]compute.DiskEnc
 	if err != nil {
 		return nil, err
 	}
+	var own []compute.DiskEncryption
 	for _, e := range encryption {
 		if e.KeyURL == "" {
 			return nil, bekAlone(vm, e)
 		}
+		outside, err := s.liesOutside(vm, e)
+		if err != nil {
+			return nil, err
+		}
+		if !outside {
+			own = append(own, e)
+		} else if err := s.checkOutside(ctx, vm, e.KeyURL, e.SecretURL); err != nil {
+			return nil, err
+		}
 	}
-	for _, vault := range keyVaults(encryption) {
+	for _, vault := range keyVaults(own) {
 		missing, err := s.o.Keys.Missing(ctx, vault, s.o.ServiceObject, keyvault.AzureBackupTemplate())
 		if isNotFound(err) {
 			return nil, keyVaultGoneForBackup(vm, vault)

@@ -163,6 +163,14 @@ func sameRegion(a, b string) bool {
 func (s *Service) checkRestoreKeys(ctx context.Context, p Point) error {
 	var gone []string
 	for _, k := range p.Keys {
+		if k.Outside != nil {
+			absent, err := s.absentOutside(ctx, p.VM, k)
+			if err != nil {
+				return err
+			}
+			gone = append(gone, absent...)
+			continue
+		}
 		for _, vault := range []armid.ID{k.SecretVault, k.KeyVault} {
 			missing, err := s.o.Keys.Missing(ctx, vault, s.o.ServiceObject, keyvault.AzureBackupTemplate())
 			if isNotFound(err) {

@@ -328,40 +328,31 @@ func (b *backupRun) backUpKeys(ctx context.Context) error {
 	b.keys = map[string]keyMaterial{}
 	keyBlobs := map[string][]byte{} // disks often share a KEK: it is backed up once
 	for i, e := range b.encryption {
-		keyID, err := keyvault.ParseKeyID(e.KeyURL)
+		keeper, err := b.s.keeperOf(b.vm.ID, e)
 		if err != nil {
-			return keyNotReadable("key", e.KeyURL, err)
+			return err
 		}
-		secretID, err := keyvault.ParseSecretID(e.SecretURL)
-		if err != nil {
-			return keyNotReadable("secret", e.SecretURL, err)
-		}
-		current, err := b.s.o.Keys.Secret(ctx, secretID)
+		current, err := keeper.secret(ctx)
 		if err != nil {
 			return keyFailure("secret", e.SecretURL, err)
 		}
-		secretBlob, err := b.s.o.Keys.BackUpSecret(ctx, secretID)
+		secretBlob, err := keeper.backUpSecret(ctx)
 		if err != nil {
 			return keyFailure("secret", e.SecretURL, err)
 		}
 		keyBlob, ok := keyBlobs[e.KeyURL]
 		if !ok {
-			if keyBlob, err = b.s.o.Keys.BackUpKey(ctx, keyID); err != nil {
+			if keyBlob, err = keeper.backUpKey(ctx); err != nil {
 				return keyFailure("key", e.KeyURL, err)
 			}
 			keyBlobs[e.KeyURL] = keyBlob
 		}
-		// The wrapped BEK is ciphertext under the KEK; a value that is not wrapped never gets here (checkKeys).
-		for name, data := range map[string][]byte{keyAttachment(i): keyBlob, secretAttachment(i): secretBlob, wrappedAttachment(i): current.Value.Reveal()} {
-			if err := b.writer.Attach(name, data); err != nil {
-				return fmt.Errorf("attach %s: %w", name, err)
-			}
+		if err := b.attachKeys(i, e, keyBlob, secretBlob, current); err != nil {
+			return err
 		}
-		b.point.Keys = append(b.point.Keys, KeyPair{Disk: e.DiskID.Name(), Lun: e.Lun, SecretURL: e.SecretURL, SecretVault: e.SecretVault,
-			KeyURL: e.KeyURL, KeyVault: e.KeyVault})
-		said, _ := keyvault.ReadBEK(current.ContentType, current.Tags) // what is wrong with them, Unwrapped tells
+		said, _ := keyvault.ReadBEK(current.ContentType, current.Tags) // what is wrong with them, unwrapped tells
 		key := keyMaterial{machine: said.Machine}
-		if key.bek, key.err = b.s.o.Keys.Unwrapped(ctx, keyBlob, secretBlob, secretID.Version); key.err != nil {
+		if key.bek, key.err = keeper.unwrapped(ctx, keyBlob, secretBlob, current); key.err != nil {
 			// The proof will say so; the point is kept all the same.
 			b.r.Log().Warn("BEK cannot be unwrapped from the recovery point", "disk", e.DiskID.Name(), "error", key.err)
 		}

@@ -12,6 +12,7 @@
 //   - delete.go: backup data is deleted, is kept for some days all the same, and is erased.
 //   - retain.go, collect.go: points that nothing wants any longer, and the space they took.
 //   - verdict.go, drift.go, alert.go: what a backup found out, and who hears of it.
+//   - outside.go: keys that lie in a key vault outside this server.
 //   - escrow.go: a key is tried on a disk before it is kept.
 //   - problems.go: everything that can be said to a person when it goes wrong.
 //
@@ -93,6 +94,8 @@ type Keys interface {
 	Unwrapped(ctx context.Context, keyBlob, secretBlob []byte, secretVersion string) (secret.Bytes, error)
 	// Disclose is Unwrapped for the caller in ctx, as whose use it is recorded.
 	Disclose(ctx context.Context, id keyvault.SecretID, keyBlob, secretBlob []byte) (secret.Bytes, error)
+	// Disclosed is the same for a secret that lies elsewhere and that unwrap gets.
+	Disclosed(ctx context.Context, id keyvault.SecretID, unwrap func(context.Context) (secret.Bytes, error)) (secret.Bytes, error)
 }
 
 // Artifacts is where a restore leaves the configuration and the template.
@@ -127,6 +130,7 @@ type Options struct {
 	Machines   Machines
 	Fabric     Fabric
 	Keys       Keys
+	Outside    Outside // nil: there are no key vaults but Keys
 	Artifacts  Artifacts
 	Groups     Groups
 	Principals Principals

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"kluis/internal/keyservice"
 	"kluis/internal/keyvault"
 	"kluis/internal/problem"
 	"kluis/internal/proof"
@@ -29,7 +30,7 @@ func (b *backupRun) prove(ctx context.Context) (err error) {
 			return fmt.Errorf("read back disk %s: %w", d.Name, err)
 		}
 		disks = append(disks, proof.Disk{Name: d.Name, ReaderAt: written, Size: d.Size, ExpectEncrypted: b.point.hasKeys(d.Name), BEK: b.keys[d.Name].bek,
-			NoBEK: whyNoBEK(b.keys[d.Name].err)})
+			NoBEK: whyNoBEK(b.keys[d.Name].err), Untried: untried(b.keys[d.Name].err), From: b.point.unwrappedBy(d.Name)})
 	}
 	if b.point.Verdict, err = proof.Prove(ctx, disks, b.s.o.Now); err != nil {
 		return err
@@ -57,6 +58,9 @@ func (b *backupRun) explain() {
 func whyNoBEK(err error) error {
 	if err == nil {
 		return nil
+	}
+	if keyservice.KindOf(err) != 0 || problem.Of(err) != nil {
+		return err
 	}
 	for _, known := range []error{keyvault.ErrSecretVersionMissing, keyvault.ErrKeyVersionMissing, keyvault.ErrNotWrapped, keyvault.ErrUnwrap} {
 		if errors.Is(err, known) {

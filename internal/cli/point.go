@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -45,7 +46,7 @@ var pointDetails = append(pointColumns[:len(pointColumns):len(pointColumns)],
 			return ""
 		}
 		return lines(p.Properties.Proof.Disks, func(d client.DiskProof) string {
-			line := strings.Join(strings.Fields(fmt.Sprintf("%s: %s %s %s %s", d.Name, d.State, d.Encryption, d.FileSystem, d.Reason)), " ")
+			line := strings.Join(strings.Fields(fmt.Sprintf("%s: %s %s %s %s", d.Name, d.State, d.Encryption, d.FileSystem, cmp.Or(d.Reason, d.Note))), " ")
 			if d.Advice != "" {
 				line += "\n\t" + d.Advice
 			}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"slices"
+
 	"github.com/spf13/cobra"
 
 	"kluis/internal/client"
@@ -75,11 +77,7 @@ func restoreKeys() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v, err := c.keyVaultOf(p)
-			if err != nil {
-				return err
-			}
-			restored, err := c.RestoreKeys(c.ctx(), v.Properties.VaultURI, p)
+			restored, err := c.restoreKeysOf(p)
 			if len(restored) > 0 {
 				if printed := table(c, restored, itself, restoredColumns); printed != nil {
 					return printed
@@ -87,14 +85,38 @@ func restoreKeys() *cobra.Command {
 			}
 			return err
 		})
+	cmd.Long = `Restore keys and secrets of a recovery point into a key vault.
+
+What came from a key vault outside the server goes back there: the server gives it back, with the
+credentials that it has for that key vault. They need the permission restore for keys and secrets.`
 	return withKeyVault(pointFlags(cmd))
+}
+
+// restoreKeysOf gives back what a recovery point holds, wherever it came from.
+func (c *call) restoreKeysOf(p client.Point) (restored []client.Restored, err error) {
+	some, all := p.Properties.KeysOutside()
+	if some {
+		if restored, err = c.RestoreKeysOutside(c.ctx(), p); err != nil || all {
+			return restored, err
+		}
+	}
+	v, err := c.keyVaultOf(p)
+	if err != nil {
+		return restored, err
+	}
+	own, err := c.RestoreKeys(c.ctx(), v.Properties.VaultURI, p)
+	return append(restored, own...), err
 }
 
 // keyVaultOf is the key vault that --keyvault names, else the one that the recovery point's keys came from.
 func (c *call) keyVaultOf(p client.Point) (client.KeyVault, error) {
 	name := flagOr(c.cmd, "keyvault", "KLUIS_KEYVAULT")
 	if name == "" && len(p.Properties.KeysAndSecrets) > 0 {
-		name = p.Properties.KeysAndSecrets[0].SecretVaultID
+		for _, k := range slices.Backward(p.Properties.KeysAndSecrets) {
+			if !k.Outside {
+				name = k.SecretVaultID
+			}
+		}
 	}
 	return c.keyVault(name)
 }

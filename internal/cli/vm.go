@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"kluis/internal/armid"
 	"kluis/internal/client"
 )
 
@@ -70,7 +71,10 @@ kluis vm register db-1 -g prod --os-disk /images/db-os.raw --data-disk /images/d
 Each file becomes a disk resource and the VM is made of them. The files stay where they are, under a
 folder that the server allows. Encryption is given a disk, OS disk first: one --encryption-secret for
 each disk ("" for a disk that is not encrypted); --encryption-key and --key-vault once for all, or once
-for each.`
+for each.
+
+Keys and secrets may lie in a key vault outside the server, if it is told so (kluis serve --key-services):
+--key-vault is then the key vault's id, /subscriptions/…/vaults/NAME.`
 	f := cmd.Flags()
 	f.String("os-disk", "", "image file of the OS disk")
 	f.StringArray("data-disk", nil, "image file of a data disk; may be given several times, in the order of LUNs")
@@ -142,13 +146,26 @@ func (c *call) encryptionOf(n int) ([]*client.EncryptionSettingsCollection, erro
 		if !strings.HasPrefix(url, "https://") {
 			return nil, usagef("--encryption-secret %s: it is a secret's URL", url)
 		}
-		vault, err := c.keyVault(vaults[i])
+		vault, err := c.keyVaultOfDisk(vaults[i])
 		if err != nil {
 			return nil, err
 		}
-		settings[i] = client.Encryption(vault.ARMID(), url, keys[i])
+		settings[i] = client.Encryption(vault, url, keys[i])
 	}
 	return settings, nil
+}
+
+// keyVaultOfDisk is the key vault that --key-vault names. An id that names none of the server's is taken as it is: that of a
+// key vault outside, which the server knows by its URLs.
+func (c *call) keyVaultOfDisk(name string) (armid.ID, error) {
+	if id, err := armid.Parse(name); err == nil && id.Is("Microsoft.KeyVault/vaults") {
+		return id, nil
+	}
+	vault, err := c.keyVault(name)
+	if err != nil {
+		return armid.ID{}, err
+	}
+	return vault.ARMID(), nil
 }
 
 // spread gives each of n disks its value: none, one for all, or one for each.

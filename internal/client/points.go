@@ -53,11 +53,12 @@ type DiskKeyBackup struct {
 	KeyURL           string `json:"keyUrl"`
 	KeyVaultID       string `json:"keyVaultId"`
 	KeyBackupData    string `json:"keyBackupData"`
+	Outside          bool   `json:"outside"` // in a key vault outside the server
 }
 
 // Proof says whether the keys in the recovery point open the disks in the recovery point.
 type Proof struct {
-	State  string      `json:"state"` // proved, failed or notEncrypted
+	State  string      `json:"state"` // proved, failed, notTried or notEncrypted
 	Reason string      `json:"reason"`
 	Advice string      `json:"advice"`
 	Disks  []DiskProof `json:"disks"`
@@ -76,6 +77,7 @@ type DiskProof struct {
 	Encryption string `json:"encryption"`
 	UUID       string `json:"uuid"`
 	FileSystem string `json:"fileSystem"`
+	Note       string `json:"note"` // where the key came from, if not from the recovery point
 	BytesRead  int64  `json:"bytesRead"`
 }
 
@@ -113,7 +115,8 @@ type Restored struct {
 }
 
 // RestoreKeys gives the backups of keys and secrets in a recovery point to a key vault's restore calls.
-// Each is restored once, however many disks share it; one that still exists is left alone.
+// Each is restored once, however many disks share it; one that still exists is left alone. What came from a key vault
+// outside the server is for RestoreKeysOutside.
 func (c *Client) RestoreKeys(ctx context.Context, vaultURI string, p Point) ([]Restored, error) {
 	backups := p.Properties.KeysAndSecrets
 	if len(backups) == 0 {
@@ -147,6 +150,9 @@ func (c *Client) RestoreKeys(ctx context.Context, vaultURI string, p Point) ([]R
 		return nil
 	}
 	for _, b := range backups {
+		if b.Outside {
+			continue
+		}
 		if err := restore(KindKey, b.KeyURL, b.KeyBackupData); err != nil {
 			return done, err
 		}
@@ -155,6 +161,25 @@ func (c *Client) RestoreKeys(ctx context.Context, vaultURI string, p Point) ([]R
 		}
 	}
 	return done, nil
+}
+
+// RestoreKeysOutside makes the server give keys and secrets of a recovery point back to the key vaults outside it from
+// which they came.
+func (c *Client) RestoreKeysOutside(ctx context.Context, p Point) ([]Restored, error) {
+	var answer struct {
+		Value []Restored `json:"value"`
+	}
+	err := c.do(ctx, http.MethodPost, p.ID+"/restoreKeys", versionBackup, nil, &answer)
+	return answer.Value, err
+}
+
+// KeysOutside reports whether keys of the recovery point came from key vaults outside the server, and whether all did.
+func (p PointProperties) KeysOutside() (some, all bool) {
+	all = len(p.KeysAndSecrets) > 0
+	for _, k := range p.KeysAndSecrets {
+		some, all = some || k.Outside, all && k.Outside
+	}
+	return some, all
 }
 
 // alreadyThere reports whether a restore was refused because the name lives. A name in soft delete is

@@ -38,7 +38,7 @@ var floors = []struct {
 		"internal/resources", "internal/storage", "internal/armid", "internal/problem", "internal/secret"},
 		"doors decode, call one service and encode"},
 	{"backup", []string{"internal/backup"}, []string{
-		"internal/keyvault", "internal/compute", "internal/fabric", "internal/proof", "internal/recovery", "internal/objects", "internal/job",
+		"internal/keyvault", "internal/compute", "internal/fabric", "internal/proof", "internal/recovery", "internal/keyservice", "internal/objects", "internal/job",
 		"internal/database", "internal/armid", "internal/problem", "internal/secret"},
 		"the story of the product; of other services it uses id and document types, and meets them through its own interfaces"},
 	{"services", []string{"internal/keyvault", "internal/deployment", "internal/identity", "internal/compute", "internal/resources", "internal/storage"},
@@ -47,6 +47,7 @@ var floors = []struct {
 	{"joiners", []string{"internal/proof"}, []string{"internal/volume", "internal/secret"}, "joins bytes and keys"},
 	{"engines", []string{"internal/recovery", "internal/volume", "internal/fabric", "internal/nbd", "internal/seal", "internal/certificate"},
 		[]string{"internal/objects", "internal/secret"}, "each can be run alone and knows nothing of Azure"},
+	{"outside", []string{"internal/keyservice"}, []string{"internal/secret"}, "speaks the wire of other people's key services, knows no server"},
 	{"cellar", []string{"internal/job", "internal/database", "internal/objects"}, []string{"internal/database", "internal/problem"},
 		"the standard library and their drivers; a job stores the problem it ended with"},
 	{"leaves", []string{"internal/problem", "internal/secret", "internal/armid", "internal/tooltest"}, nil, "the standard library only"},
@@ -66,7 +67,7 @@ var fences = []struct {
 	rooms    []string
 	why      string
 }{
-	{"net/http", []string{"internal/api", "internal/client", "cmd/kluis", "bench"}, "a service never sees a request"},
+	{"net/http", []string{"internal/api", "internal/client", "internal/keyservice", "cmd/kluis", "bench"}, "a service never sees a request"},
 	{"math/rand", []string{"bench"}, "ids and keys come from crypto/rand, given from outside"},
 	{"github.com/spf13/cobra", []string{"internal/cli", "cmd/kluis"}, "commands are the CLI's"},
 	{"github.com/vbauerster/mpb/v8", []string{"internal/cli", "demo"}, "progress bars are for people at a terminal"},

@@ -27,6 +27,7 @@ type BEK struct {
 	Wrapped   bool
 	Algorithm string
 	Key       KeyID
+	KeyURL    string // of Key, as the tag says it: wherever that key vault is
 	// OS is Windows, Linux, or empty when the tags don't say.
 	OS           string
 	FileName     string
@@ -67,7 +68,7 @@ func ReadBEK(contentType string, tags map[string]string) (BEK, error) {
 	if err != nil {
 		return BEK{}, fmt.Errorf("%w: tag %s: %w", ErrKeyVersionMissing, TagKeyURL, err)
 	}
-	b.Wrapped, b.Key, b.Algorithm = true, id, tag(TagAlgorithm)
+	b.Wrapped, b.Key, b.KeyURL, b.Algorithm = true, id, url, tag(TagAlgorithm)
 	if b.Algorithm == "" {
 		b.Algorithm = RSAOAEP
 	}

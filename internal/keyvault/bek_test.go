@@ -28,13 +28,13 @@ func TestReadBEK(t *testing.T) {
 		want              keyvault.BEK
 		err               error
 	}{
-		{"Windows, wrapped", "Wrapped BEK", windows, keyvault.BEK{Wrapped: true, Algorithm: "RSA-OAEP", Key: kek, OS: "Windows",
+		{"Windows, wrapped", "Wrapped BEK", windows, keyvault.BEK{Wrapped: true, Algorithm: "RSA-OAEP", Key: kek, KeyURL: kekURL, OS: "Windows",
 			FileName: "4381F759-C4F8-4DE0-BB61-FC33A831BDA5.BEK", Machine: "WIN1", VolumeLetter: `C:\`, VolumeLabel: "Windows"}, nil},
 		{"Linux, wrapped", "Wrapped BEK", map[string]string{"DiskEncryptionKeyFileName": "LinuxPassPhraseFileName", "DiskEncryptionKeyEncryptionAlgorithm": "RSA1_5",
 			"DiskEncryptionKeyEncryptionKeyURL": kekURL, "MachineName": "web1"},
-			keyvault.BEK{Wrapped: true, Algorithm: "RSA1_5", Key: kek, OS: "Linux", FileName: "LinuxPassPhraseFileName", Machine: "web1"}, nil},
+			keyvault.BEK{Wrapped: true, Algorithm: "RSA1_5", Key: kek, KeyURL: kekURL, OS: "Linux", FileName: "LinuxPassPhraseFileName", Machine: "web1"}, nil},
 		{"no algorithm, other letters", "wrapped bek", map[string]string{"diskencryptionkeyencryptionkeyurl": kekURL, "diskEncryptionKeyFileName": "x.bek"},
-			keyvault.BEK{Wrapped: true, Algorithm: "RSA-OAEP", Key: kek, OS: "Windows", FileName: "x.bek"}, nil},
+			keyvault.BEK{Wrapped: true, Algorithm: "RSA-OAEP", Key: kek, KeyURL: kekURL, OS: "Windows", FileName: "x.bek"}, nil},
 		{"Linux, alone", "BEK", map[string]string{"DiskEncryptionKeyFileName": "LinuxPassPhraseFileName"},
 			keyvault.BEK{OS: "Linux", FileName: "LinuxPassPhraseFileName"}, nil},
 		{"no tags", "BEK", nil, keyvault.BEK{}, nil},

@@ -70,12 +70,20 @@ func (s *Service) Unwrapped(ctx context.Context, keyBlob, secretBlob []byte, sec
 // as one of the secret, before the BEK is handed out; also one that fails is. That the caller may is decided by
 // whoever calls this: the key vault of an old recovery point need not be there any more.
 func (s *Service) Disclose(ctx context.Context, id SecretID, keyBlob, secretBlob []byte) (secret.Bytes, error) {
+	return s.Disclosed(ctx, id, func(ctx context.Context) (secret.Bytes, error) {
+		return s.Unwrapped(ctx, keyBlob, secretBlob, id.Version)
+	})
+}
+
+// Disclosed is Disclose for a BEK that unwrap gets: that of a secret in a key vault elsewhere, which is recorded here
+// under its name there.
+func (s *Service) Disclosed(ctx context.Context, id SecretID, unwrap func(context.Context) (secret.Bytes, error)) (secret.Bytes, error) {
 	who, known := identity.From(ctx)
 	if !known {
 		return secret.Bytes{}, noPrincipal()
 	}
 	u := &use{s: s, operation: secretDisclose, target: target{Secrets, id.Vault, id.Name, id.Version}, who: who}
-	bek, err := s.Unwrapped(ctx, keyBlob, secretBlob, id.Version)
+	bek, err := unwrap(ctx)
 	if recordErr := u.record(ctx, err); recordErr != nil {
 		bek.Wipe()
 		return secret.Bytes{}, errors.Join(err, recordErr)

@@ -24,6 +24,7 @@ const (
 	adviceConversion  = "Wait until the guest has finished, then run the backup again. The keys of a volume that is being converted can't be proved, and its recovery point may not open."
 	adviceUnprotected = "Resume BitLocker's protection in the guest with 'manage-bde -protectors -enable', and set the VM's encryption settings to the secret and the key that open this disk; then run the backup again."
 	adviceUnsupported = "This volume can't be proved. Test a restore of it by hand."
+	adviceUntried     = "Allow this server's credentials unwrapKey in that key vault, or see to it that it answers, then run the backup again; or test a restore by hand."
 	adviceContent     = "Check the file system in the guest, then run the backup again. Keep the recovery points before this one."
 )
 
@@ -35,6 +36,12 @@ func proveDisk(ctx context.Context, d Disk) DiskVerdict {
 	v := DiskVerdict{Name: d.Name, State: Failed}
 	if f := v.prove(ctx, in, d); f != nil {
 		v.State, v.Kind, v.Reason, v.Advice = Failed, kinds[f.advice], f.reason, f.advice
+	}
+	switch {
+	case v.Kind == Untried:
+		v.State = NotTried
+	case v.State == Proved:
+		v.Note = d.From
 	}
 	v.BytesRead = in.n
 	return v
@@ -133,7 +140,9 @@ func noKey(v volume.Volume, d Disk) *finding {
 	switch {
 	case d.BEK.Len() > 0 || opensByItself(v, d):
 		return nil
-	case d.NoBEK != nil:
+	case d.Untried != nil && len(v.Damage) == 0:
+		return &finding{"not tried: " + d.Untried.Error(), adviceUntried}
+	case d.NoBEK != nil && d.Untried == nil:
 		return &finding{"the BEK can't be had from the recovery point: " + d.NoBEK.Error(), adviceNoBEK}
 	case len(v.Damage) > 0:
 		return &finding{strings.Join(v.Damage, "; "), adviceDamage(v)}

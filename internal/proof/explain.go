@@ -13,13 +13,14 @@ const (
 	Converting   Kind = "converting"    // it is being encrypted, decrypted or encrypted anew
 	Unprotected  Kind = "unprotected"   // its key lies in clear on the disk
 	Unsupported  Kind = "unsupported"   // it is encrypted in a way that can't be proved
+	Untried      Kind = "untried"       // the key could not be had to be tried
 	NoContent    Kind = "noContent"     // the key opens it, and nothing known is inside
 )
 
 var kinds = map[string]Kind{
 	adviceBackUpAgain: Unreadable, adviceWrongKey: WrongKey, adviceNoKey: NoKey, adviceNoBEK: NoKey, adviceNoEncrypt: NothingFound,
 	adviceHeader: HeaderDamage, adviceMetadata: HeaderDamage, adviceConversion: Converting, adviceUnprotected: Unprotected,
-	adviceUnsupported: Unsupported, adviceContent: NoContent,
+	adviceUnsupported: Unsupported, adviceContent: NoContent, adviceUntried: Untried,
 }
 
 // Explain adds to what was found on a disk what the bytes can't tell and its owner knows: whose the key is. A

@@ -4,13 +4,15 @@
 // A disk is *proved* when everything encrypted on it has a sound header, the key opens it, the digest of
 // the volume key agrees (BitLocker's keys carry tags of their own), and the decrypted sectors hold a file
 // system, LVM or swap. Nothing less is called proved. A verdict is data: a disk that fails is a finding, and
-// so is a disk that can't be read. The only error is a cancellation.
+// so is a disk that can't be read. One whose key could not be had, for a reason that says nothing of the key, is neither proved
+// nor failed: it is not tried, and the verdict says why. The only error is a cancellation.
 //
 // A proof reads kilobytes to a few MiB of a disk, whatever its size, and counts them. It wipes what it
 // derives; the BEKs belong to the caller, who wipes them.
 package proof
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -30,6 +32,8 @@ const (
 	NotEncrypted State = "notEncrypted"
 	// Failed says that it doesn't open, or that what was expected isn't there.
 	Failed State = "failed"
+	// NotTried says that the key could not be had to try it: nothing is known for or against it.
+	NotTried State = "notTried"
 )
 
 // Disk is a disk of the recovery point.
@@ -44,9 +48,13 @@ type Disk struct {
 	BEK secret.Bytes
 	// NoBEK is why the recovery point's secret and key don't give a BEK, if they should have.
 	NoBEK error
+	// Untried is why the BEK is not here to be tried, if that says nothing of it.
+	Untried error
+	// From says where the BEK comes from, if it is not from the recovery point itself.
+	From string
 }
 
-// Verdict is what a recovery point is worth. It is proved when a disk is proved and none failed.
+// Verdict is what a recovery point is worth. It is proved when a disk is proved, none failed and each was tried.
 type Verdict struct {
 	State  State         `json:"state"`
 	Reason string        `json:"reason,omitempty"`
@@ -65,6 +73,7 @@ type DiskVerdict struct {
 	Encryption string `json:"encryption,omitempty"` // LUKS2 aes-xts-plain64
 	UUID       string `json:"uuid,omitempty"`       // of the encrypted volume
 	FileSystem string `json:"fileSystem,omitempty"` // inside, or of the plain disk
+	Note       string `json:"note,omitempty"`       // what the state doesn't say: where a key came from that is not in the point
 	BytesRead  int64  `json:"bytesRead"`
 }
 
@@ -83,15 +92,17 @@ func Prove(ctx context.Context, disks []Disk, now func() time.Time) (Verdict, er
 }
 
 func (v *Verdict) conclude() {
-	var failed []string
+	var failed, untried []string
+	var failedAdvice, untriedAdvice string
 	v.State = NotEncrypted
 	for _, d := range v.Disks {
 		switch d.State {
 		case Failed:
 			failed = append(failed, "disk "+d.Name+": "+d.Reason)
-			if v.Advice == "" {
-				v.Advice = d.Advice
-			}
+			failedAdvice = cmp.Or(failedAdvice, d.Advice)
+		case NotTried:
+			untried = append(untried, "disk "+d.Name+": "+d.Reason)
+			untriedAdvice = cmp.Or(untriedAdvice, d.Advice)
 		case Proved:
 			v.State = Proved
 		}
@@ -100,7 +111,9 @@ func (v *Verdict) conclude() {
 	case len(v.Disks) == 0:
 		v.State, v.Reason, v.Advice = Failed, "the recovery point has no disk", adviceBackUpAgain
 	case len(failed) > 0:
-		v.State, v.Reason = Failed, strings.Join(failed, "; ")
+		v.State, v.Reason, v.Advice = Failed, strings.Join(failed, "; "), failedAdvice
+	case len(untried) > 0:
+		v.State, v.Reason, v.Advice = NotTried, strings.Join(untried, "; "), untriedAdvice
 	}
 }
 

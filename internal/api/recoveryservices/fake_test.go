@@ -219,6 +219,10 @@ func (f *fake) AllowedAt(_ context.Context, _ armid.ID, action string) error {
 	return nil
 }
 
+func (f *fake) RestoreKeys(_ context.Context, point armid.ID) ([]backup.RestoredKey, error) {
+	return []backup.RestoredKey{{Kind: "keys", URL: "https://kv1.vault.azure.net/keys/kek/" + point.Name()}}, nil
+}
+
 func (f *fake) Provision(_ context.Context, r backup.MountRequest) (backup.Mount, error) {
 	f.asked = append(f.asked, r)
 	return f.mount, nil

@@ -55,7 +55,22 @@ func encodeKeys(k backup.KeyBackup) diskKeys {
 		Disk:      k.Disk,
 		SecretURL: k.SecretURL, SecretVaultID: k.SecretVault.String(), SecretBackupData: backup.EncodeBackup(k.SecretBlob),
 		KeyURL: k.KeyURL, KeyVaultID: k.KeyVault.String(), KeyBackupData: backup.EncodeBackup(k.KeyBlob),
+		Outside: k.Outside != nil,
 	}
+}
+
+// restoreKeys is ours: Azure leaves this to who has the permission to restore in the key vault, and for key vaults outside
+// this server that is the server.
+func (d *door) restoreKeys(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	done, err := d.s.RestoreKeys(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	all := []restoredKey{}
+	for _, k := range done {
+		all = append(all, restoredKey{string(k.Kind), k.URL, k.Existed})
+	}
+	return arm.OK(restoredKeys{all}), nil
 }
 
 // osPair is the pair that Azure shows, which knows one: the OS disk's, or the first where the OS disk has

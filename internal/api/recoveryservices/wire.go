@@ -379,6 +379,17 @@ type diskKeys struct {
 	KeyURL           string `json:"keyUrl"`
 	KeyVaultID       string `json:"keyVaultId"`
 	KeyBackupData    string `json:"keyBackupData"`
+	Outside          bool   `json:"outside,omitempty"` // the key vault is none of this server's
+}
+
+type restoredKeys struct {
+	Value []restoredKey `json:"value"`
+}
+
+type restoredKey struct {
+	Kind    string `json:"kind"` // keys or secrets
+	URL     string `json:"url"`
+	Existed bool   `json:"existed"`
 }
 
 // restoreRequest asks for a restore.
