@@ -103,8 +103,8 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 }
 
 // openRoot opens the root key, from wherever it is to be opened.
-func (c config) openRoot(log *slog.Logger) (*seal.Root, error) {
-	o := seal.Options{Rand: rand.Reader, Identity: c.SealIdentity, Credentials: os.Getenv("CREDENTIALS_DIRECTORY")}
+func (c config) openRoot(ctx context.Context, outside *keyservice.Services, log *slog.Logger) (*seal.Root, error) {
+	o := seal.Options{Rand: rand.Reader, Identity: c.SealIdentity, Credentials: os.Getenv("CREDENTIALS_DIRECTORY"), Outside: keyservice.Bound{Services: outside, Context: ctx}}
 	if c.SealPassphrase != "" {
 		var err error
 		if o.Passphrase, err = seal.ReadPassphrase(c.SealPassphrase); err != nil {
@@ -212,7 +212,7 @@ func build(ctx context.Context, c config, address net.Addr, log *slog.Logger) (_
 	if p.outside, err = keyservice.Open(c.KeyServices, keyservice.Options{}); err != nil {
 		return nil, err
 	}
-	if p.root, err = c.openRoot(log); err != nil {
+	if p.root, err = c.openRoot(ctx, p.outside, log); err != nil {
 		return nil, err
 	}
 	if p.install, err = openInstallation(c.Data); err != nil {

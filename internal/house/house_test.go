@@ -28,7 +28,7 @@ var floors = []struct {
 		"the demo is a client; it makes and opens its volumes itself"},
 	{"bench", []string{"bench"}, []string{"internal/database"}, "measures whole processes from outside; to have many rows it copies them"},
 	{"tools", []string{"internal/cli/store", "internal/cli/volume", "internal/cli/kit"}, []string{
-		"internal/cli", "internal/recovery", "internal/volume", "internal/fabric", "internal/nbd", "internal/objects", "internal/seal", "internal/secret"},
+		"internal/cli", "internal/recovery", "internal/volume", "internal/fabric", "internal/nbd", "internal/objects", "internal/seal", "internal/keyservice", "internal/secret"},
 		"commands that work on a store or a disk with no server running: that is how one checks, measures and rescues"},
 	{"commands", []string{"internal/cli"}, []string{"internal/client", "internal/volume", "internal/secret", "internal/armid"},
 		"the CLI is a client of the public API: no room of the server"},

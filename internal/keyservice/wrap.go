@@ -8,6 +8,22 @@ import (
 	"kluis/internal/secret"
 )
 
+// Bound asks for whoever has no context: a server that opens or changes its root key, for as long as it runs.
+type Bound struct {
+	Services *Services
+	Context  context.Context
+}
+
+// Wrap is Services.Wrap.
+func (b Bound) Wrap(recipient string, plain []byte) ([]byte, error) {
+	return b.Services.Wrap(b.Context, recipient, plain)
+}
+
+// Unwrap is Services.Unwrap.
+func (b Bound) Unwrap(recipient string, wrapped []byte) (secret.Bytes, error) {
+	return b.Services.Unwrap(b.Context, recipient, wrapped)
+}
+
 // wrapAlgorithm is what every RSA key of a key vault can do and nobody has broken.
 const wrapAlgorithm = "RSA-OAEP-256"
 

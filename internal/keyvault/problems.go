@@ -186,7 +186,7 @@ func rootFixed() *problem.Error {
 
 func badRecipient(recipient string, err error) *problem.Error {
 	return problem.New(problem.Invalid, "BadRecipient", "The recipient %q can't be changed: %s.", clip(recipient), err).WithTarget("recipient").
-		WithAdvice("List the recipients, and write one as age shows it: age1 and 58 letters and digits.")
+		WithAdvice("List the recipients, and write one as age shows it: age1 and 58 letters and digits. For a key service outside, write azure-key-vault:https://{vault}/keys/{name} or transit:https://{host}/v1/{mount}/keys/{name}; its host stands in the file of --key-services, with credentials that may wrap and unwrap with this key.")
 }
 
 func badRotationPolicy(format string, args ...any) *problem.Error {

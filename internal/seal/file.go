@@ -36,6 +36,7 @@ type Options struct {
 	Identity    string       // path of the identity file; IdentityFile in the folder when empty
 	Passphrase  secret.Bytes // opens an identity file that a passphrase protects, and protects a new one
 	Credentials string       // folder of systemd's credentials ($CREDENTIALS_DIRECTORY), which come before the files; may be empty
+	Outside     Outside      // asked for the identity where there is no file of it; nil: nobody is asked
 }
 
 // OpenOrCreate opens the root keys of a folder. The first time it makes identity and root; created
@@ -61,6 +62,10 @@ func OpenOrCreate(dir string, o Options) (r *Root, created bool, err error) {
 	}
 	hasRoot := err == nil
 	ids, err := o.identities()
+	fromFile := err == nil
+	if errors.Is(err, fs.ErrNotExist) && hasRoot {
+		ids, err = o.outsideIdentities(dir)
+	}
 	switch {
 	case err == nil && hasRoot:
 		r, err = openRoot(wrapped, ids, o.Rand)
@@ -76,7 +81,7 @@ func OpenOrCreate(dir string, o Options) (r *Root, created bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	r.path = rootPath
+	r.path, r.outside, r.fromFile = rootPath, o.Outside, fromFile || !hasRoot
 	return r, !hasRoot, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -33,6 +34,11 @@ func WriteKit(dir string, o Options, k Kit) ([]byte, error) {
 		o.Identity = filepath.Join(dir, IdentityFile)
 	}
 	ids, err := o.identities()
+	if errors.Is(err, fs.ErrNotExist) {
+		if kept, keptErr := o.outsideIdentities(dir); !errors.Is(keptErr, fs.ErrNotExist) {
+			ids, err = kept, keptErr
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

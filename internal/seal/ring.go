@@ -14,7 +14,7 @@ import (
 
 // Errors of changes that a caller tells apart.
 var (
-	ErrNotRecipient = errors.New("not a recipient: it is written age1…")
+	ErrNotRecipient = errors.New("not a recipient: it is written age1…, azure-key-vault:https://… or transit:https://…")
 	ErrOwnRecipient = errors.New("the server's own recipient can't be removed: it could not start any more")
 	ErrNoRecipient  = errors.New("nothing is wrapped to this recipient")
 	ErrReadOnly     = errors.New("this root was opened without its file and can't be changed")
@@ -49,7 +49,7 @@ func parseRing(plain []byte, own []string) (ring, error) {
 		out.roots = append(out.roots, root)
 	}
 	for _, text := range d.Recipients {
-		if _, err := parseRecipient(text); err != nil {
+		if err := checkRecipient(text); err != nil {
 			return ring{}, err
 		}
 		if !slices.Contains(out.recipients, text) {
@@ -69,7 +69,7 @@ func (g ring) wrap() ([]byte, error) {
 		return nil, fmt.Errorf("encode root keys: %w", err)
 	}
 	defer clear(plain)
-	wrapped, err := wrap(plain, g.recipients)
+	wrapped, err := wrap(plain, ageOnly(g.recipients))
 	if err != nil {
 		return nil, fmt.Errorf("wrap root keys: %w", err)
 	}
@@ -100,10 +100,19 @@ func (r *Root) Rotate() error {
 // Recipients are all to whom root keys and store keys are wrapped; the server's own come first.
 func (r *Root) Recipients() []string { return slices.Clone(r.current().recipients) }
 
-// AddRecipient lets one more identity open root.age, and what Wrap wraps from now on.
+// AddRecipient lets one more identity open root.age, and what Wrap wraps from now on. A recipient outside is asked to
+// wrap the server's identity, and to unwrap it again, before it is one.
 func (r *Root) AddRecipient(text string) error {
-	if _, err := parseRecipient(text); err != nil {
+	if err := checkRecipient(text); err != nil {
 		return err
+	}
+	if r.path == "" {
+		return ErrReadOnly
+	}
+	if isOutside(text) {
+		if err := r.wrapOutside(text); err != nil {
+			return err
+		}
 	}
 	return r.change(func(g *ring) error {
 		if len(g.recipients) == maxRecipients {
@@ -121,6 +130,11 @@ func (r *Root) AddRecipient(text string) error {
 func (r *Root) RemoveRecipient(text string) error {
 	if slices.Contains(r.own, text) {
 		return ErrOwnRecipient
+	}
+	if isOutside(text) && slices.Contains(r.current().recipients, text) {
+		if err := r.dropOutside(text); err != nil {
+			return err
+		}
 	}
 	return r.change(func(g *ring) error {
 		at := slices.Index(g.recipients, text)
@@ -156,6 +170,14 @@ func (r *Root) change(f func(*ring) error) error {
 	defer r.mu.Unlock()
 	r.ring = next
 	return nil
+}
+
+func checkRecipient(text string) error {
+	if isOutside(text) {
+		return checkOutside(text)
+	}
+	_, err := parseRecipient(text)
+	return err
 }
 
 func parseRecipient(text string) (age.Recipient, error) {

@@ -7,6 +7,7 @@
 //
 //	seal-identity.txt   age X25519 identities, mode 0600: unwraps the root at start; keep a copy offline
 //	root.age            root keys, newest first, and recipients, encrypted to all recipients
+//	outside-….age       the identities, wrapped by a key in a key service outside, instead of the file (outside.go)
 //	        └── HKDF-SHA-256(root, context) ── AES-256-GCM ── sealed bytes
 //
 // To rotate is to put a new root before the older ones. From then on what is sealed is sealed under the new one;
@@ -71,6 +72,8 @@ const (
 type Root struct {
 	rand       io.Reader
 	path       string // of root.age; empty for one that can only open
+	outside    Outside
+	fromFile   bool // the identities lie in a file here, or come from systemd
 	identities []age.Identity
 	own        []string // recipients of the identities, without whom the server doesn't start
 
@@ -173,8 +176,10 @@ func additional(header []byte, context string) []byte {
 	return append(append(out, header...), context...)
 }
 
-// Wrap encrypts plain to all recipients.
-func (r *Root) Wrap(plain []byte) ([]byte, error) { return wrap(plain, r.current().recipients) }
+// Wrap encrypts plain to all recipients of age. Those outside open it too, by the identity that they unwrap.
+func (r *Root) Wrap(plain []byte) ([]byte, error) {
+	return wrap(plain, ageOnly(r.current().recipients))
+}
 
 // Unwrap returns what Wrap was given; ErrSealed if no identity opens it or it was changed.
 func (r *Root) Unwrap(wrapped []byte) ([]byte, error) { return unwrap(wrapped, r.identities) }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"kluis/internal/cli"
+	"kluis/internal/keyservice"
 	"kluis/internal/seal"
 )
 
@@ -26,7 +27,7 @@ type Options struct {
 func Command(o Options) *cobra.Command {
 	var data, out string
 	var so seal.Options
-	var passphraseFile string
+	var passphraseFile, services string
 	cmd := &cobra.Command{
 		Use:   "recovery-kit",
 		Short: "Write the kit that opens everything when the server is gone",
@@ -49,6 +50,11 @@ the root keys that the server leaves in the recovery store. A server may run mea
 				so.Passphrase = p
 				defer p.Wipe()
 			}
+			outside, err := keyservice.Open(services, keyservice.Options{})
+			if err != nil {
+				return err
+			}
+			so.Outside = keyservice.Bound{Services: outside, Context: cmd.Context()}
 			text, err := seal.WriteKit(filepath.Join(data, "seal"), so, seal.Kit{Made: o.Now(), Notes: notes(data)})
 			if err != nil {
 				return fmt.Errorf("write recovery kit: %w", err)
@@ -62,6 +68,7 @@ the root keys that the server leaves in the recovery store. A server may run mea
 	f.StringVar(&out, "out", "", "file to write, which must not exist; without it the kit is printed")
 	f.StringVar(&so.Identity, "seal-identity", "", "file of the age identities (default: DATA/seal/seal-identity.txt)")
 	f.StringVar(&passphraseFile, "seal-passphrase-file", "", "file of the passphrase that protects the identity file")
+	f.StringVar(&services, "key-services", "", "file of the key services outside; one of them unwraps the identity where it lies in no file")
 	return cmd
 }
 
