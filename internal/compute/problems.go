@@ -110,3 +110,14 @@ func imageProblem(err error) error {
 	}
 	return problem.New(kind, code, "The file %s cannot be a disk: it %s.", image.Path, image.Kind).WithTarget(image.Path).WithAdvice("%s", advice).WithCause(err)
 }
+
+func invalidPatch(id armid.ID, err error) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidRequestContent", "The change of %s cannot be read: %v.", id.Name(), err).
+		WithTarget(id.String()).WithAdvice("Send a JSON object with the members that are to change.")
+}
+
+func runsNoMachines(id armid.ID, action string) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported",
+		"The virtual machine %s consists of image files at rest, and the fabric 'images' runs no machines: it cannot do %s.", id.Name(), action).
+		WithTarget(id.String()).WithAdvice("Run a hypervisor of yours on the files: the sourceUri of each disk says where they are.")
+}

@@ -218,7 +218,10 @@ func TestRefusals(t *testing.T) {
 		{"PUT", machines + "v", `{"location":"x","properties":{"storageProfile":{"osDisk":{"managedDisk":{"id":"no id"}}}}}`, 400, "InvalidRequestContent"},
 		{"PUT", disks + "d", diskBody("/images/missing"), 400, "DiskImageNotFound"},
 		{"PUT", disks + "d", `{"location":"x","properties":{"creationData":{"createOption":"Empty"}}}`, 400, "OperationNotSupported"},
-		{"PATCH", disks + "d", `{}`, 405, "MethodNotAllowed"},
+		{"PATCH", disks + "none", `{}`, 404, "ResourceNotFound"},
+		{"PATCH", machines + "none", `{}`, 404, "ResourceNotFound"},
+		{"POST", machines + "none/start", ``, 404, "ResourceNotFound"},
+		{"POST", machines + "none/deallocate", ``, 404, "ResourceNotFound"},
 	} {
 		a := d.send(test.method, test.path, "", test.body)
 		if a.status != test.status || at(a.body, "error", "code") != test.code || at(a.body, "error", "message") == nil {

@@ -31,12 +31,13 @@ type Keys interface {
 // Provider returns the table of Microsoft.Compute.
 func Provider(s *compute.Service, k Keys) arm.Provider {
 	h := handlers{s, k}
-	return arm.Provider{Namespace: "Microsoft.Compute", Versions: versions, Resources: []arm.Resource{
-		{Type: compute.VMType, Get: h.getVM, Put: h.putVM, Delete: h.deleteVM, List: h.listVMs,
-			Actions:    map[string]arm.Handler{"kluisTryEncryptionKey": h.tryKey},
+	return arm.Provider{Namespace: "Microsoft.Compute", Versions: versions, Resources: append(h.none(), []arm.Resource{
+		{Type: compute.VMType, Get: h.getVM, Put: h.putVM, Patch: h.patchVM, Delete: h.deleteVM, List: h.listVMs,
+			Actions: map[string]arm.Handler{"kluisTryEncryptionKey": h.tryKey, "start": h.run, "restart": h.run, "redeploy": h.run,
+				"powerOff": h.stop, "deallocate": h.stop},
 			GetActions: map[string]arm.Handler{"instanceView": h.instanceView}},
-		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Delete: h.deleteDisk, List: h.listDisks},
-	}}
+		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Patch: h.patchDisk, Delete: h.deleteDisk, List: h.listDisks},
+	}...)}
 }
 
 // Classic returns the table of Microsoft.ClassicCompute, which is always empty.
