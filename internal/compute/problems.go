@@ -121,3 +121,8 @@ func runsNoMachines(id armid.ID, action string) *problem.Error {
 		"The virtual machine %s consists of image files at rest, and the fabric 'images' runs no machines: it cannot do %s.", id.Name(), action).
 		WithTarget(id.String()).WithAdvice("Run a hypervisor of yours on the files: the sourceUri of each disk says where they are.")
 }
+
+func extensionIncomplete(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "The extension %s has no publisher or no type.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Say whose extension it is and which: properties.publisher and properties.type.")
+}

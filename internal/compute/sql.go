@@ -142,3 +142,58 @@ func deleteVM(ctx context.Context, tx *database.Tx, id armid.ID) (existed bool, 
 	n, err := result.RowsAffected()
 	return n > 0, err
 }
+
+func putExtension(ctx context.Context, tx *database.Tx, e Extension) error {
+	doc, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO vm_extensions (id_key, vm_key, document) VALUES ($1, $2, $3)
+		ON CONFLICT (id_key) DO UPDATE SET document = excluded.document`, e.ID.Key(), e.ID.Parent().Key(), string(doc))
+	return err
+}
+
+func scanExtension(row interface{ Scan(...any) error }) (e Extension, err error) {
+	var doc string
+	if err := row.Scan(&doc); err != nil {
+		return Extension{}, err
+	}
+	if err := json.Unmarshal([]byte(doc), &e); err != nil {
+		return Extension{}, fmt.Errorf("decode extension: %w", err)
+	}
+	return e, nil
+}
+
+func selectExtension(ctx context.Context, tx *database.Tx, id armid.ID) (Extension, error) {
+	e, err := scanExtension(tx.QueryRowContext(ctx, `SELECT document FROM vm_extensions WHERE id_key = $1`, id.Key()))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Extension{}, notFound(ExtensionType, id)
+	}
+	return e, err
+}
+
+func selectExtensions(ctx context.Context, tx *database.Tx, vm armid.ID) ([]Extension, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT document FROM vm_extensions WHERE vm_key = $1 ORDER BY id_key`, vm.Key())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var all []Extension
+	for rows.Next() {
+		e, err := scanExtension(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	return all, rows.Err()
+}
+
+func deleteExtension(ctx context.Context, tx *database.Tx, id armid.ID) (existed bool, err error) {
+	result, err := tx.ExecContext(ctx, `DELETE FROM vm_extensions WHERE id_key = $1`, id.Key())
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}

@@ -36,6 +36,7 @@ func Provider(s *compute.Service, k Keys) arm.Provider {
 			Actions: map[string]arm.Handler{"kluisTryEncryptionKey": h.tryKey, "start": h.run, "restart": h.run, "redeploy": h.run,
 				"powerOff": h.stop, "deallocate": h.stop},
 			GetActions: map[string]arm.Handler{"instanceView": h.instanceView}},
+		{Type: compute.ExtensionType, Get: h.getExtension, Put: h.putExtension, Patch: h.patchExtension, Delete: h.deleteExtension, List: h.listExtensions},
 		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Patch: h.patchDisk, Delete: h.deleteDisk, List: h.listDisks},
 	}...)}
 }
@@ -57,10 +58,22 @@ func (h handlers) getVM(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	if err != nil {
 		return nil, err
 	}
-	if !wantsInstanceView(r) {
-		return arm.OK(vm), nil
+	extra := map[string]any{}
+	extensions, err := h.s.LookupExtensions(ctx, vm.ID)
+	if err != nil {
+		return nil, err
 	}
-	body, err := h.withInstanceView(ctx, vm)
+	if len(extensions) > 0 {
+		extra["resources"] = extensions
+	}
+	if wantsInstanceView(r) {
+		view, err := h.s.InstanceView(ctx, vm.ID)
+		if err != nil {
+			return nil, err
+		}
+		extra["instanceView"] = view
+	}
+	body, err := withMore(vm, extra)
 	if err != nil {
 		return nil, err
 	}
@@ -190,6 +203,12 @@ func (h handlers) withInstanceView(ctx context.Context, vm compute.VM) (any, err
 	if err != nil {
 		return nil, err
 	}
+	return withMore(vm, map[string]any{"instanceView": view})
+}
+
+// withMore is a VM's document with what is known of it elsewhere: its instance view is a property, all else stands
+// beside the properties.
+func withMore(vm compute.VM, more map[string]any) (any, error) {
 	b, err := json.Marshal(vm)
 	if err != nil {
 		return nil, fmt.Errorf("encode virtual machine: %w", err)
@@ -198,8 +217,12 @@ func (h handlers) withInstanceView(ctx context.Context, vm compute.VM) (any, err
 	if err := json.Unmarshal(b, &document); err != nil {
 		return nil, fmt.Errorf("decode virtual machine: %w", err)
 	}
-	if properties, ok := document["properties"].(map[string]any); ok {
-		properties["instanceView"] = view
+	for name, value := range more {
+		if properties, ok := document["properties"].(map[string]any); ok && name == "instanceView" {
+			properties[name] = value
+		} else {
+			document[name] = value
+		}
 	}
 	return document, nil
 }
