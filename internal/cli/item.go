@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -88,7 +89,7 @@ func itemCommand() *cobra.Command {
 
 A VM can be protected if it was deployed through Resource Manager and, when it is encrypted, has both BEK
 and KEK in a key vault that the Backup Management Service may read (kluis keyvault grant-backup).`,
-		itemEnable(), list, show, itemDisable(),
+		itemEnable(), list, show, itemDisks(), itemDisable(),
 		verb("delete ITEM", "End the protection of a VM and delete its recovery points", "kluis item delete web-1", cobra.ExactArgs(1), func(c *call) error {
 			i, err := c.item(c.args[0])
 			if err != nil {
@@ -122,13 +123,58 @@ func itemEnable() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		i, err := c.EnableProtection(c.ctx(), vault, vm, c.flag("policy"))
+		disks, err := c.disks()
+		if err != nil {
+			return err
+		}
+		i, err := c.EnableProtectionOf(c.ctx(), vault, vm, c.flag("policy"), disks)
 		if err != nil {
 			return err
 		}
 		return details(c, i, rawOf, itemColumns)
 	})
-	return policyFlag(cmd)
+	return diskFlags(policyFlag(cmd))
+}
+
+func itemDisks() *cobra.Command {
+	return diskFlags(changeItem("select-disks ITEM", "Choose the data disks of a VM that are backed up",
+		"kluis item select-disks web-1 --exclude-luns 1,2\nkluis item select-disks web-1", func(c *call, i client.Item) (client.Item, error) {
+			disks, err := c.disks()
+			if err != nil {
+				return i, err
+			}
+			if disks == nil {
+				disks = &client.ItemDisks{} // all
+			}
+			return c.SelectDisks(c.ctx(), i, *disks)
+		}))
+}
+
+func diskFlags(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().IntSlice("exclude-luns", nil, "data disks that are left out of backups, by LUN (default: none)")
+	cmd.Flags().IntSlice("include-luns", nil, "the only data disks that are backed up beside the OS disk; -1 for none of them")
+	cmd.MarkFlagsMutuallyExclusive("exclude-luns", "include-luns")
+	return cmd
+}
+
+// disks is what the flags select; nil when they say nothing.
+func (c *call) disks() (*client.ItemDisks, error) {
+	exclude, err := c.cmd.Flags().GetIntSlice("exclude-luns")
+	if err != nil {
+		return nil, err
+	}
+	include, err := c.cmd.Flags().GetIntSlice("include-luns")
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case c.cmd.Flags().Changed("exclude-luns"):
+		return &client.ItemDisks{Exclusion: &client.DiskExclusion{Luns: exclude}}, nil
+	case c.cmd.Flags().Changed("include-luns"):
+		include = slices.DeleteFunc(include, func(lun int) bool { return lun < 0 })
+		return &client.ItemDisks{Exclusion: &client.DiskExclusion{Luns: include, Inclusion: true}}, nil
+	}
+	return nil, nil
 }
 
 func policyFlag(cmd *cobra.Command) *cobra.Command {

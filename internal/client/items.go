@@ -47,8 +47,22 @@ type ItemProperties struct {
 	EraseIn           string `json:"deferredDeleteTimeRemaining,omitempty"`
 	IsRehydrate       bool   `json:"isRehydrate,omitempty"`
 
+	// Disks that are left out of backups; a change without it leaves them as they are.
+	Extended *ItemDisks `json:"extendedProperties,omitempty"`
+
 	HealthDetails []HealthDetail `json:"healthDetails,omitempty"`
 	Drift         []Drift        `json:"kluisDrift,omitempty"`
+}
+
+// ItemDisks holds the selection of disks; without one all disks are backed up.
+type ItemDisks struct {
+	Exclusion *DiskExclusion `json:"diskExclusionProperties,omitempty"`
+}
+
+// DiskExclusion names data disks by LUN: those that are left out, or with Inclusion those that are not.
+type DiskExclusion struct {
+	Luns      []int `json:"diskLunList"`
+	Inclusion bool  `json:"isInclusionList"`
 }
 
 // HealthDetail says what is wrong with an item, and what to do.
@@ -92,10 +106,26 @@ func (c *Client) ProtectableItems(ctx context.Context, vault armid.ID) ([]Protec
 
 // EnableProtection protects a VM by a policy. It returns when the item is there; nothing is backed up yet.
 func (c *Client) EnableProtection(ctx context.Context, vault, vm armid.ID, policy string) (Item, error) {
+	return c.EnableProtectionOf(ctx, vault, vm, policy, nil)
+}
+
+// EnableProtectionOf is EnableProtection of a selection of the VM's disks; nil is all of them.
+func (c *Client) EnableProtectionOf(ctx context.Context, vault, vm armid.ID, policy string, disks *ItemDisks) (Item, error) {
 	return c.putItem(ctx, ItemID(vault, vm), ItemProperties{
 		ProtectedItemType: typeOfItem,
 		SourceResourceID:  vm.String(),
 		PolicyID:          vault.Child(typePolicy, policy).String(),
+		Extended:          disks,
+	})
+}
+
+// SelectDisks changes which disks of a protected VM are backed up.
+func (c *Client) SelectDisks(ctx context.Context, item Item, disks ItemDisks) (Item, error) {
+	return c.putItem(ctx, item.ARMID(), ItemProperties{
+		ProtectedItemType: typeOfItem,
+		SourceResourceID:  item.Properties.SourceResourceID,
+		PolicyID:          item.Properties.PolicyID,
+		Extended:          &disks,
 	})
 }
 
