@@ -152,7 +152,7 @@ func (h *door) validate(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	for _, id := range ids {
 		validated = append(validated, resourceRef{id.String()})
 	}
-	return arm.OK(map[string]any{"id": r.ID.String(), "name": r.ID.Name(), "type": deploymentType, "properties": map[string]any{"provisioningState": "Succeeded", "mode": body.Properties.Mode, "validatedResources": validated}}), nil
+	return arm.OK(map[string]any{"properties": map[string]any{"provisioningState": "Succeeded", "mode": body.Properties.Mode, "validatedResources": validated}}), nil
 }
 
 // cancelDeployment refuses: a deployment has ended when it is answered, unless it is at it just now.

@@ -44,7 +44,7 @@ const (
 
 // door is the door with its three services. All is allowed, but what is denied.
 type door struct {
-	t      *testing.T
+	t      testing.TB
 	router *arm.Router
 	denied string
 }
@@ -66,7 +66,7 @@ func newRoot(t testing.TB) *seal.Root {
 	return root
 }
 
-func open(t *testing.T, db *database.DB) *door {
+func open(t testing.TB, db *database.DB) *door {
 	t.Helper()
 	d := &door{t: t}
 	now := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
@@ -104,7 +104,7 @@ func open(t *testing.T, db *database.DB) *door {
 	return d
 }
 
-func sqlite(t *testing.T) *database.DB {
+func sqlite(t testing.TB) *database.DB {
 	t.Helper()
 	return databasetest.Open(t, "sqlite:"+filepath.Join(t.TempDir(), "db"))
 }
