@@ -256,7 +256,7 @@ func (w *modelled) putVault(t *rapid.T) { w.newVault(t, w.vault(t)) }
 func (w *modelled) newVault(t *rapid.T, v string) {
 	w.want(w.groupOf(v), "PUT", w.path(t, vaultTypeName, v), `{"location":"westeurope","sku":{"name":"Standard"},"properties":{}}`)
 	if w.groupOf(v) && w.vaults[v] == nil {
-		w.vaults[v] = &vaultModel{policies: map[string]bool{"defaultpolicy": true}, items: map[string]*itemModel{}}
+		w.vaults[v] = &vaultModel{policies: map[string]bool{"defaultpolicy": true, "enhancedpolicy": true}, items: map[string]*itemModel{}}
 	}
 }
 
