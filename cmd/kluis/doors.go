@@ -18,6 +18,7 @@ import (
 	"kluis/internal/api/graph"
 	"kluis/internal/api/keyvault"
 	"kluis/internal/api/login"
+	"kluis/internal/api/principals"
 	"kluis/internal/api/recoveryservices"
 	"kluis/internal/api/resources"
 	"kluis/internal/armid"
@@ -43,7 +44,7 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 		Logger:           p.log, NewID: uuid.NewString, Now: time.Now, LinkKey: linkKey, Limits: c.limits(),
 		InSubscription: p.resources.InSubscription, GroupExists: p.resources.GroupExists,
 	}, resources.Providers(p.resources, p.deployments, p.storage, compute.Provider(p.compute, p.backup), compute.Classic(), keyvault.Provider(p.keyvault),
-		recoveryservices.Provider(p.backup, recoveryservices.Options{Now: time.Now, NewID: uuid.NewString}))...)
+		recoveryservices.Provider(p.backup, recoveryservices.Options{Now: time.Now, NewID: uuid.NewString}), principals.Provider(p.identity.Directory()))...)
 	if err != nil {
 		return nil, err
 	}

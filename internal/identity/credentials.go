@@ -40,7 +40,6 @@ type CredentialKind string
 const (
 	SecretCredential      CredentialKind = "secret"
 	CertificateCredential CredentialKind = "certificate"
-	passwordCredential    CredentialKind = "password"
 )
 
 // Credential is one of the things by which a principal proves itself, without the proof.
@@ -58,7 +57,7 @@ type credential struct {
 	Credential
 	principal string
 	salt      []byte
-	proof     []byte // hash of a secret or a password; a certificate, DER
+	proof     []byte // hash of a secret; a certificate, DER
 }
 
 func (c credential) expired(now time.Time) bool { return !c.Expires.IsZero() && !now.Before(c.Expires) }
@@ -94,18 +93,10 @@ func (s *Service) AddSecret(ctx context.Context, idOrAppID, name string, expires
 // AddCertificate lets a principal prove itself by assertions that the certificate's key has signed. The
 // certificate is PEM or DER; it needs no issuer that anybody trusts. It ends when it says so, or at expires.
 func (s *Service) AddCertificate(ctx context.Context, idOrAppID, name string, certificate []byte, expires time.Time) (Credential, error) {
-	parsed, err := parseCertificate(certificate)
-	if err != nil {
-		return Credential{}, badCertificate(err)
-	}
-	if expires.IsZero() || parsed.NotAfter.Before(expires) {
-		expires = parsed.NotAfter
-	}
-	c, err := s.newCredential(CertificateCredential, name, expires)
+	c, err := s.newCertificate(name, certificate, expires)
 	if err != nil {
 		return Credential{}, err
 	}
-	c.proof, c.salt, c.Thumbprint = parsed.Raw, []byte{}, thumbprint(parsed.Raw)
 	return c.Credential, s.addCredential(ctx, idOrAppID, c)
 }
 
@@ -114,9 +105,6 @@ func (s *Service) addCredential(ctx context.Context, idOrAppID string, c credent
 		p, err := s.changeable(ctx, tx, idOrAppID)
 		if err != nil {
 			return err
-		}
-		if p.Kind != Application {
-			return onlyApplications(p)
 		}
 		c.principal = p.ObjectID
 		there, err := credentialsOf(ctx, tx, p.ObjectID)
@@ -188,6 +176,19 @@ func (s *Service) newCredential(kind CredentialKind, name string, expires time.T
 		return credential{}, fmt.Errorf("draw id of credential: %w", err)
 	}
 	return credential{Credential: Credential{ID: id.String(), Kind: kind, Name: name, Created: now, Expires: expires}}, nil
+}
+
+func (s *Service) newCertificate(name string, certificate []byte, expires time.Time) (credential, error) {
+	parsed, err := parseCertificate(certificate)
+	if err != nil {
+		return credential{}, badCertificate(err)
+	}
+	if expires.IsZero() || parsed.NotAfter.Before(expires) {
+		expires = parsed.NotAfter
+	}
+	c, err := s.newCredential(CertificateCredential, name, expires)
+	c.proof, c.salt, c.Thumbprint = parsed.Raw, []byte{}, thumbprint(parsed.Raw)
+	return c, err
 }
 
 // newSecret makes a secret, as text that goes through forms and shells unchanged, and what it is checked by.

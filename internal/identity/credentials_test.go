@@ -60,6 +60,7 @@ func TestCredentials(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		c.Add(time.Second) // credentials are listed by their age
 		second, secondSecret, err := s.AddSecret(ctx, p.AppID, "laptop", c.Now().Add(time.Hour))
 		if err != nil {
 			t.Fatal(err)

@@ -20,8 +20,8 @@
 //   - Who gives a role needs the right to (Microsoft.Authorization/roleAssignments/write) at that scope, and somebody
 //     always has it for the subscription.
 //
-// The functions that make principals, and those of grants.go, do not authorize: whoever offers them to a
-// caller does so first.
+// Directory makes and changes principals for callers, whom it authorizes. The functions of Service that do the same, and
+// those of grants.go, do not authorize: whoever offers them to a caller does so first.
 package identity
 
 import (

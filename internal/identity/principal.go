@@ -3,18 +3,15 @@ package identity
 // Kind says what a principal is.
 type Kind string
 
-// The kinds of principals.
-const (
-	Application Kind = "Application" // proves itself with secrets and certificates
-	User        Kind = "User"        // a person with a password
-)
+// Application is the one kind there is: it proves itself with secrets and certificates.
+const Application Kind = "Application"
 
-// Principal is who calls: an application, a person, or the backup service itself.
+// Principal is who calls: an application, or the backup service itself.
 type Principal struct {
 	ObjectID string // what assignments and access policies name
-	AppID    string // what an application logs in with; the object id of a person
+	AppID    string // what the application logs in with
 	TenantID string
-	Name     string // of a person: what he signs in with
+	Name     string
 	Kind     Kind
 	BuiltIn  bool // part of the product: it can't log in, can't be deleted and has no ARM rights
 	Disabled bool // can't log in, and what tokens it has are refused

@@ -17,15 +17,46 @@ const maxName = 256
 
 // CreatePrincipal makes an application with a new secret. The secret can't be had again later.
 func (s *Service) CreatePrincipal(ctx context.Context, name string) (Principal, secret.Bytes, error) {
-	r, c, clientSecret, err := s.newApplication(name)
+	return s.create(ctx, NewPrincipal{Name: name})
+}
+
+// create makes an application as it is asked for, with its role, or nothing.
+func (s *Service) create(ctx context.Context, n NewPrincipal) (Principal, secret.Bytes, error) {
+	r, err := s.newPrincipal(n.Name)
 	if err != nil {
 		return Principal{}, secret.Bytes{}, err
 	}
-	err = s.db.InTx(ctx, func(tx *database.Tx) error { return insertWith(ctx, tx, r, c) })
+	c, clientSecret, err := s.firstCredential(n)
+	if err != nil {
+		return Principal{}, secret.Bytes{}, err
+	}
+	c.principal = r.ObjectID
+	err = s.db.InTx(ctx, func(tx *database.Tx) error {
+		if err := insertWith(ctx, tx, r, c); err != nil || n.Role == "" {
+			return err
+		}
+		a, err := s.assignment(ctx, tx, r.ObjectID, n.Role, n.Scope)
+		if err != nil {
+			return err
+		}
+		if who, ok := From(ctx); ok {
+			a.CreatedBy, a.UpdatedBy = who.ObjectID, who.ObjectID
+		}
+		_, err = insertAssignment(ctx, tx, a)
+		return err
+	})
 	if err != nil {
 		return Principal{}, secret.Bytes{}, fmt.Errorf("create principal: %w", err)
 	}
 	return s.full(r.Principal), clientSecret, nil
+}
+
+func (s *Service) firstCredential(n NewPrincipal) (credential, secret.Bytes, error) {
+	if len(n.Certificate) == 0 {
+		return s.newSecret("", n.Expires)
+	}
+	c, err := s.newCertificate("", n.Certificate, n.Expires)
+	return c, secret.Bytes{}, err
 }
 
 // Bootstrap makes the first administrator: a principal of that name with the role Owner at the
@@ -137,7 +168,7 @@ func (s *Service) changeable(ctx context.Context, tx *database.Tx, idOrAppID str
 }
 
 // newPrincipal makes a principal that is not stored yet.
-func (s *Service) newPrincipal(name string, kind Kind) (record, error) {
+func (s *Service) newPrincipal(name string) (record, error) {
 	name = strings.TrimSpace(name)
 	if name == "" || len(name) > maxName || strings.ContainsFunc(name, isControl) {
 		return record{}, badPrincipalName()
@@ -146,18 +177,16 @@ func (s *Service) newPrincipal(name string, kind Kind) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("draw object id: %w", err)
 	}
-	appID := objectID
-	if kind == Application {
-		if appID, err = uuid.NewRandomFromReader(s.rand); err != nil {
-			return record{}, fmt.Errorf("draw application id: %w", err)
-		}
+	appID, err := uuid.NewRandomFromReader(s.rand)
+	if err != nil {
+		return record{}, fmt.Errorf("draw application id: %w", err)
 	}
-	return record{Principal{ObjectID: objectID.String(), AppID: appID.String(), Name: name, Kind: kind}, database.Micros(s.now())}, nil
+	return record{Principal{ObjectID: objectID.String(), AppID: appID.String(), Name: name, Kind: Application}, database.Micros(s.now())}, nil
 }
 
 // newApplication makes one, with a secret, that is not stored yet.
 func (s *Service) newApplication(name string) (record, credential, secret.Bytes, error) {
-	r, err := s.newPrincipal(name, Application)
+	r, err := s.newPrincipal(name)
 	if err != nil {
 		return record{}, credential{}, secret.Bytes{}, err
 	}

@@ -174,9 +174,9 @@ func badPrincipalName() *problem.Error {
 		WithTarget("name").WithAdvice("Choose another name.")
 }
 
-func onlyApplications(p Principal) *problem.Error {
-	return problem.New(problem.Conflict, "NotAnApplication", "'%s' is a person; only applications have secrets and certificates.", p.Name).
-		WithTarget(p.ObjectID).WithAdvice("Set a password: kluis user password.")
+func notYourself(p Principal) *problem.Error {
+	return problem.New(problem.Conflict, "OwnPrincipal", "Nobody deletes or disables the principal that he is logged in as: '%s'.", p.Name).
+		WithTarget(p.ObjectID).WithAdvice("Log in as another principal that may.")
 }
 
 func badCredential(why string) *problem.Error {
