@@ -153,11 +153,11 @@ func (h handlers) putDisk(ctx context.Context, r *arm.Request) (*arm.Reply, erro
 		return nil, err
 	}
 	disk.ID = r.ID
-	disk, created, err := h.s.PutDisk(ctx, disk)
+	disk, _, err := h.s.PutDisk(ctx, disk)
 	if err != nil {
 		return nil, err
 	}
-	return put(disk, created), nil
+	return arm.OK(disk), nil // also when it is new: clients know no 201 of a disk
 }
 
 func (h handlers) deleteDisk(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
