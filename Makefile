@@ -52,7 +52,8 @@ race: ## all tests with the race detector
 	KLUIS_TEST_REQUIRE=1 $(GO) test -race -timeout 30m ./...
 
 .PHONY: clients
-clients: ## the official Azure clients, unmodified, against a server
+clients: ## the official Azure clients and Terraform's, unmodified, against a server
+	@scripts/install $(DISKS)
 	cd test/clients && KLUIS_TEST_REQUIRE=1 $(GO) test -timeout 20m ./...
 
 # Azurite needs a newer Node than Debian has from 3.36 on.

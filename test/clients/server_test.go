@@ -43,16 +43,19 @@ func TestMain(m *testing.M) {
 // server is a running `kluis serve`, and what a client needs to speak to it.
 type server struct {
 	data         string
+	images       string // a folder whose images it may read
 	log          string // file of what it logs
 	process      *exec.Cmd
 	killed       bool
 	endpoint     string
+	host         string // with the port
 	suffix       string // of key vaults
 	tenant       string
 	subscription string
 	objectID     string
 	credential   azcore.TokenCredential
 	options      azcore.ClientOptions
+	transport    http.RoundTripper
 }
 
 // start runs the server in an empty data folder until the test ends.
@@ -64,7 +67,8 @@ func start(t *testing.T) *server {
 // startIn runs the server in a data folder.
 func startIn(t *testing.T, data string) *server {
 	t.Helper()
-	cmd := exec.Command(kluis, "serve", "--data", data, "--listen", "127.0.0.1:0", "--log-level", "debug")
+	images := t.TempDir()
+	cmd := exec.Command(kluis, "serve", "--data", data, "--listen", "127.0.0.1:0", "--allow-images", images, "--log-level", "debug")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +82,7 @@ func startIn(t *testing.T, data string) *server {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{data: data, process: cmd, log: logs.Name()}
+	s := &server{data: data, images: images, process: cmd, log: logs.Name()}
 	t.Cleanup(func() {
 		if s.killed {
 			return
@@ -153,6 +157,7 @@ func (s *server) connect(t *testing.T, data string) {
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
+	s.host, s.transport = u.Host, transport
 	s.suffix, s.tenant, s.subscription = "vault."+u.Host, admin.TenantID, admin.SubscriptionID
 	s.options = azcore.ClientOptions{
 		Transport: &http.Client{Transport: transport},
