@@ -3,9 +3,14 @@ package login_test
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,6 +18,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
 
 	"kluis/internal/api/login"
 	"kluis/internal/database/databasetest"
@@ -397,5 +405,78 @@ func TestBearer(t *testing.T) {
 		if got := login.Bearer(r); got != want {
 			t.Errorf("Bearer of %q = %q, want %q", header, got, want)
 		}
+	}
+}
+
+// Who fails again and again in a client's name is told to wait; the client itself is let in.
+func TestTooManyFailures(t *testing.T) {
+	var log strings.Builder
+	s, appID, clientSecret := newIdentity(t, base)
+	h := newHandler(s, &log)
+	try := func(clientSecret string) (int, map[string]any, http.Header) {
+		return send(t, h, "POST", "/"+tenant+"/oauth2/v2.0/token", url.Values{"grant_type": {"client_credentials"}, "client_id": {appID},
+			"client_secret": {clientSecret}, "scope": {base + "/.default"}})
+	}
+	for range 20 {
+		if status, body, _ := try("wrong"); status != http.StatusUnauthorized {
+			t.Fatalf("%d %v", status, body)
+		}
+	}
+	status, body, header := try("wrong")
+	if status != http.StatusTooManyRequests || body["error"] != identity.CodeTryLater || header.Get("Retry-After") == "" {
+		t.Errorf("%d %v %v", status, body, header)
+	}
+	if status, body, _ := try(clientSecret); status != http.StatusOK {
+		t.Errorf("the right secret: %d %v", status, body)
+	}
+}
+
+// An assertion that a client made for another server is no good here, also if the request names that server as its host.
+func TestAssertionForAnotherServer(t *testing.T) {
+	var log strings.Builder
+	s, appID, _ := newIdentity(t, base)
+	h := newHandler(s, &log)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: start.Add(-time.Hour), NotAfter: start.Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.AddCertificate(t.Context(), appID, "", der, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := "/" + tenant + "/oauth2/v2.0/token"
+	try := func(host, audience string) (int, map[string]any) {
+		signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", c.Thumbprint))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: appID, Subject: appID, Audience: jwt.Audience{audience}, ID: rand.Text(),
+			Expiry: jwt.NewNumericDate(start.Add(time.Minute))}).Serialize()
+		if err != nil {
+			t.Fatal(err)
+		}
+		form := url.Values{"grant_type": {"client_credentials"}, "client_id": {appID}, "client_assertion_type": {assertionType},
+			"client_assertion": {text}, "scope": {base + "/.default"}}
+		r := httptest.NewRequest("POST", path, strings.NewReader(form.Encode()))
+		r.Host = host
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		var body map[string]any
+		if err := json.Unmarshal(w.Body.Bytes(), &body); err != nil {
+			t.Fatal(err)
+		}
+		return w.Code, body
+	}
+	if status, body := try("localhost:8443", base+path); status != http.StatusOK {
+		t.Errorf("for this server: %d %v", status, body)
+	}
+	if status, body := try("elsewhere.example", "https://elsewhere.example"+path); status != http.StatusUnauthorized || fmt.Sprint(body["error_codes"]) != "[700023]" {
+		t.Errorf("for another server: %d %v", status, body)
 	}
 }
