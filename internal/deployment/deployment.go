@@ -291,3 +291,9 @@ func (s *Service) Delete(ctx context.Context, id armid.ID) (existed bool, err er
 	})
 	return existed, err
 }
+
+// Forget forgets the deployments of a resource group that was deleted. It is for who deleted the group: no role is
+// checked.
+func (s *Service) Forget(ctx context.Context, group armid.ID) error {
+	return s.o.DB.InTx(ctx, func(tx *database.Tx) error { return deleteDeployments(ctx, tx, group) })
+}

@@ -67,3 +67,9 @@ func deleteDeployment(ctx context.Context, tx *database.Tx, id armid.ID) (existe
 	n, err := result.RowsAffected()
 	return n > 0, err
 }
+
+// deleteDeployments removes those of a group: keys that begin with its key and a slash.
+func deleteDeployments(ctx context.Context, tx *database.Tx, group armid.ID) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM deployments WHERE id_key >= $1 AND id_key < $2`, group.Key()+"/", group.Key()+"0")
+	return err
+}

@@ -76,6 +76,9 @@ func (h *door) deleteGroup(ctx context.Context, r *arm.Request) (*arm.Reply, err
 	if err := h.r.DeleteGroup(ctx, r.ID.ResourceGroup, contents{h.catalog, r}); err != nil {
 		return nil, err
 	}
+	if err := h.d.Forget(ctx, r.ID); err != nil {
+		return nil, err
+	}
 	token := base64.RawURLEncoding.EncodeToString([]byte(r.ID.ResourceGroup))
 	return arm.Accepted("", r.URL(armid.Subscription(r.ID.Subscription).String()+"/operationresults/"+token)), nil
 }
