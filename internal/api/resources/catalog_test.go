@@ -98,6 +98,7 @@ func TestDeleteGroupWithContents(t *testing.T) {
 	d := open(t, sqlite(t))
 	d.want(201, "", d.send("PUT", networks+"/net", here))
 	d.want(200, "", d.send("PUT", accounts+"/one", here))
+	d.want(201, "", d.send("PUT", deployments+"/d", template(`{}`, "")))
 	d.denied = "storageAccounts/delete"
 	if a := d.want(409, "ResourceGroupDeletionBlocked", d.send("DELETE", group, "")); at(a.body, "error", "details", 0, "code") != "AuthorizationFailed" {
 		t.Errorf("the reason is not told: %s", a.raw)
@@ -111,6 +112,9 @@ func TestDeleteGroupWithContents(t *testing.T) {
 	d.want(202, "", d.send("GET", strings.Split(location, "?")[0], "")) // somebody made it anew
 	if a := d.want(200, "", d.send("GET", group+"/resources", "")); length(a) != 0 {
 		t.Errorf("the group came back with %s", a.raw)
+	}
+	if a := d.want(200, "", d.send("GET", deployments, "")); length(a) != 0 {
+		t.Errorf("the group came back with the deployments %s", a.raw)
 	}
 }
 
