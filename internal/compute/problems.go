@@ -126,3 +126,8 @@ func extensionIncomplete(id armid.ID) *problem.Error {
 	return problem.New(problem.Invalid, "InvalidParameter", "The extension %s has no publisher or no type.", id.Name()).
 		WithTarget(id.String()).WithAdvice("Say whose extension it is and which: properties.publisher and properties.type.")
 }
+
+func noAccessToDisks(d Disk) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "The bytes of the disk %s are not offered at a URL.", d.ID.Name()).
+		WithTarget(d.ID.String()).WithAdvice("Copy the image file that its sourceUri names, or export a recovery point's disk: kluis recovery-point export.")
+}

@@ -11,8 +11,8 @@ import (
 func TestChange(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		d := open(t, db)
-		d.want(201, d.send("PUT", disks+"os", "", diskBody("/images/os.raw")))
-		d.want(201, d.send("PUT", disks+"data", "", diskBody("/images/data.raw")))
+		d.want(200, d.send("PUT", disks+"os", "", diskBody("/images/os.raw")))
+		d.want(200, d.send("PUT", disks+"data", "", diskBody("/images/data.raw")))
 		d.want(201, d.send("PUT", machines+"vm", "", vmBody("os")))
 
 		d.want(200, d.send("PATCH", disks+"os", "", `{"tags":{"a":"1"},"sku":{"name":"Premium_LRS"}}`))
@@ -57,10 +57,15 @@ func TestChange(t *testing.T) {
 // Images at rest run nowhere: what needs a running VM is refused, what ends in one that rests is done already.
 func TestPower(t *testing.T) {
 	d := open(t, sqlite(t))
-	d.want(201, d.send("PUT", disks+"os", "", diskBody("/images/os.raw")))
+	d.want(200, d.send("PUT", disks+"os", "", diskBody("/images/os.raw")))
 	d.want(201, d.send("PUT", machines+"vm", "", vmBody("os")))
 	for _, action := range []string{"start", "restart", "redeploy"} {
 		if a := d.want(400, d.send("POST", machines+"vm/"+action, "", nil)); at(a.body, "error", "code") != "OperationNotSupported" {
+			t.Errorf("%s: %s", action, a.raw)
+		}
+	}
+	for _, action := range []string{"beginGetAccess", "endGetAccess"} {
+		if a := d.want(400, d.send("POST", disks+"os/"+action, "", `{"access":"Read","durationInSeconds":60}`)); at(a.body, "error", "code") != "OperationNotSupported" {
 			t.Errorf("%s: %s", action, a.raw)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 func TestExtensions(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
 		d := open(t, db)
-		d.want(201, d.send("PUT", disks+"os", "", diskBody("/images/os.raw")))
+		d.want(200, d.send("PUT", disks+"os", "", diskBody("/images/os.raw")))
 		d.want(201, d.send("PUT", machines+"vm", "", vmBody("os")))
 		const path = machines + "vm/extensions/AzureDiskEncryptionForLinux"
 		const body = `{"location":"westeurope","properties":{"publisher":"Microsoft.Azure.Security","type":"AzureDiskEncryptionForLinux","typeHandlerVersion":"1.1",

@@ -37,7 +37,8 @@ func Provider(s *compute.Service, k Keys) arm.Provider {
 				"powerOff": h.stop, "deallocate": h.stop},
 			GetActions: map[string]arm.Handler{"instanceView": h.instanceView}},
 		{Type: compute.ExtensionType, Get: h.getExtension, Put: h.putExtension, Patch: h.patchExtension, Delete: h.deleteExtension, List: h.listExtensions},
-		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Patch: h.patchDisk, Delete: h.deleteDisk, List: h.listDisks},
+		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Patch: h.patchDisk, Delete: h.deleteDisk, List: h.listDisks,
+			Actions: map[string]arm.Handler{"beginGetAccess": h.noAccess, "endGetAccess": h.noAccess}},
 	}...)}
 }
 
