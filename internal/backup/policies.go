@@ -49,11 +49,17 @@ func (s *Service) PutPolicy(ctx context.Context, p Policy) (Policy, error) {
 		return nil
 	})
 	for _, item := range following {
-		if err := s.reevaluate(ctx, item.ID); err != nil { // the next backup does it again before anything goes
-			s.o.Log.Error("apply a changed policy to recovery points", "item", item.ID.String(), "error", err)
-		}
+		s.applyPolicy(ctx, item)
 	}
 	return p, err
+}
+
+// applyPolicy re-evaluates the recovery points of an item whose policy was changed. Where it fails the change stands all the
+// same: the next backup does it again before anything goes.
+func (s *Service) applyPolicy(ctx context.Context, item Item) {
+	if err := s.reevaluate(ctx, item.ID); err != nil {
+		s.o.Log.Error("apply a changed policy to recovery points", "item", item.ID.String(), "error", err)
+	}
 }
 
 // reevaluate gives the recovery points that an item's schedule has made the expiry that its policy says now. Of an item

@@ -162,7 +162,7 @@ func (s *Service) ProtectDisks(ctx context.Context, id, vm, policy armid.ID, dis
 		}
 	}
 	if err == nil && made == "" {
-		err = s.reevaluate(ctx, item.ID)
+		s.applyPolicy(ctx, item)
 	}
 	return item, done, err
 }
