@@ -1,11 +1,14 @@
 package keyvault_test
 
 import (
+	"flag"
 	"strings"
 	"testing"
 
 	"kluis/internal/api/openapitest"
 )
+
+var update = flag.Bool("update", false, "write the lists of what is compared anew")
 
 // Every answer of the data door holds what the published description requires, in the types it gives, and nothing that
 // it doesn't know.
@@ -74,6 +77,7 @@ func TestDataPlaneAnswersAsPublished(t *testing.T) {
 	}
 	check(keys, "get", "/keys/{key-name}/{key-version}", s.data("GET", "kv-one", "/keys/none/?api-version=7.5", nil))
 	check(secrets, "get", "/secrets/{secret-name}/{secret-version}", s.data("GET", "kv-one", "/secrets/none/?api-version=7.5", nil))
+	openapitest.Listed(t, "testdata/published-data.txt", *update, keys, secrets)
 }
 
 // The same for Resource Manager.
@@ -105,6 +109,7 @@ func TestManagementAnswersAsPublished(t *testing.T) {
 			"{location}", "westeurope", "{operationKind}", "add").Replace(c.path)
 		check(vaultsSpec, c.method, c.path, s.manage(strings.ToUpper(c.method), at, c.body))
 	}
+	openapitest.Listed(t, "testdata/published.txt", *update, vaultsSpec)
 }
 
 // against compares answers with a description.

@@ -1,12 +1,15 @@
 package resources_test
 
 import (
+	"flag"
 	"net/url"
 	"strings"
 	"testing"
 
 	"kluis/internal/api/openapitest"
 )
+
+var update = flag.Bool("update", false, "write the list of what is compared anew")
 
 // The answers hold what the published descriptions require, in the types that they give, and nothing that is not in them.
 //
@@ -90,6 +93,7 @@ func TestAnswersAsPublished(t *testing.T) {
 			c.described.Check(t, c.method, c.path, a.status, a.raw)
 		}
 	}
+	openapitest.Listed(t, "testdata/published.txt", *update, subscriptions, manager)
 }
 
 // Whatever is sent as a path, a filter, a link to a page or a body is answered, with an error that says what is wrong or
