@@ -6,13 +6,16 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"kluis/internal/armid"
 	"kluis/internal/client"
@@ -186,10 +189,23 @@ func (m *machine) backUp(ctx context.Context, t *testing.T, item client.Item) cl
 	return j
 }
 
-// encodings are the ways in which a secret might lie about.
+// encodings are the ways in which a secret might lie about: as it is, as text of either case, inside PEM's lines, inside
+// JSON, and as Windows writes text.
 func encodings(s string) [][]byte {
-	return [][]byte{[]byte(s), []byte(hex.EncodeToString([]byte(s))), []byte(base64.StdEncoding.EncodeToString([]byte(s))),
-		[]byte(base64.RawURLEncoding.EncodeToString([]byte(s)))}
+	b := []byte(s)
+	all := [][]byte{b, []byte(hex.EncodeToString(b)), []byte(strings.ToUpper(hex.EncodeToString(b))), []byte(url.QueryEscape(s)),
+		[]byte(base64.RawStdEncoding.EncodeToString(b)), []byte(base64.RawURLEncoding.EncodeToString(b))} // padded is the same and more
+	line := base64.StdEncoding.EncodeToString(b)
+	all = append(all, []byte(line[:min(len(line), 64)])) // PEM breaks its lines there
+	quoted, _ := json.Marshal(s)
+	var escaped strings.Builder
+	var little, big []byte
+	for _, unit := range utf16.Encode([]rune(s)) {
+		fmt.Fprintf(&escaped, "\\u%04x", unit)
+		little, big = append(little, byte(unit), byte(unit>>8)), append(big, byte(unit>>8), byte(unit))
+	}
+	all = append(all, bytes.Trim(quoted, `"`), []byte(escaped.String()), little, big)
+	return append(all, []byte(hex.EncodeToString(all[4])), []byte(hex.EncodeToString(little))) // as a dump of PostgreSQL writes bytes
 }
 
 func walkFiles(t *testing.T, dir string, visit func(path string, data []byte)) {

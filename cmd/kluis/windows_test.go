@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"compress/gzip"
 	"context"
 	"io"
@@ -95,4 +96,43 @@ func TestWindows(t *testing.T) {
 	if proof == nil || proof.State == client.Proved || !strings.Contains(proof.Reason, "and the volume has no protector of that name") || proof.Advice == "" {
 		t.Errorf("with each other's keys the proof is %+v", proof)
 	}
+}
+
+// TestWindowsKeyTakenIn takes the .BEK file of a disk that Windows encrypted into a key vault by the command, as it
+// is and only if it opens the disk. The next recovery point is proved with it.
+func TestWindowsKeyTakenIn(t *testing.T) {
+	s := newServer(t, "")
+	ctx := soon(t)
+	must[client.Group](t)(s.PutGroup(ctx, group, location))
+	m := &machine{s: s}
+	m.makeKeyVault(ctx, t)
+	m.grantBackup(ctx, t)
+	m.kek = must[client.Key](t)(s.CreateKey(ctx, m.kv.Properties.VaultURI, "kek1", 2048))
+	image, bek := windowsDisk(t)
+	_, other := windowsDisk(t)
+	disk, right, wrong := filepath.Join(s.images, "win1.raw"), filepath.Join(t.TempDir(), "right.BEK"), filepath.Join(t.TempDir(), "wrong.BEK")
+	for path, data := range map[string][]byte{disk: image, right: bek, wrong: other} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.mustRun(ctx, t, "win1", "vm", "register", "win1", "--os-disk", disk, "--os-type", "Windows", "--location", location)
+	set := []string{"vm", "encryption", "set", "win1", "--key-vault", kvName, "--kek", "kek1", "--bek-file"}
+	s.mustFail(ctx, t, "EncryptionKeyDoesNotOpenDisk", append(set, wrong)...)
+	if secrets := must[[]client.Secret](t)(s.Secrets(ctx, m.kv.Properties.VaultURI)); len(secrets) != 0 {
+		t.Errorf("a wrong .BEK file left %d secrets", len(secrets))
+	}
+	s.mustRun(ctx, t, "BitLocker AES-XTS-128", append(set, right)...)
+	secrets := must[[]client.Secret](t)(s.Secrets(ctx, m.kv.Properties.VaultURI))
+	if len(secrets) != 1 || secrets[0].ContentType != "Wrapped BEK" || !strings.HasSuffix(secrets[0].Tags["DiskEncryptionKeyFileName"], ".BEK") {
+		t.Fatalf("the key was kept as %+v", secrets)
+	}
+	name := secrets[0].ID[strings.Index(secrets[0].ID, "/secrets/")+len("/secrets/"):]
+	if kept := must[secret.Bytes](t)(s.BEKValue(ctx, m.kv.Properties.VaultURI, name)); !bytes.Equal(kept.Reveal(), bek) {
+		t.Error("what was kept is not the .BEK file")
+	}
+	s.mustRun(ctx, t, "vault1", "vault", "create", "vault1", "--redundancy", "local", "--location", location)
+	s.mustRun(ctx, t, "win1", "item", "enable", "win1")
+	s.mustRun(ctx, t, "Completed", "backup", "now", "win1")
+	s.mustRun(ctx, t, "proved BitLocker AES-XTS-128 ntfs", "recovery-point", "show", "latest", "--item", "win1")
 }
