@@ -203,6 +203,9 @@ func (d *dataPlane) serve(w http.ResponseWriter, x *request) (operation string, 
 	}
 	x.Body = http.MaxBytesReader(w, x.Body, limit)
 	reply, err = found.handle(ctx, x)
+	if x.minor == 0 {
+		reply = as70(reply)
+	}
 	return found.method + " " + found.pattern, reply, err
 }
 
