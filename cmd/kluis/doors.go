@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"kluis/internal/api/arm"
+	"kluis/internal/api/authorization"
 	"kluis/internal/api/blob"
 	"kluis/internal/api/compute"
 	"kluis/internal/api/graph"
@@ -44,7 +45,8 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 		Logger:           p.log, NewID: uuid.NewString, Now: time.Now, LinkKey: linkKey, Limits: c.limits(),
 		InSubscription: p.resources.InSubscription, GroupExists: p.resources.GroupExists,
 	}, resources.Providers(p.resources, p.deployments, p.storage, compute.Provider(p.compute, p.backup), compute.Classic(), keyvault.Provider(p.keyvault),
-		recoveryservices.Provider(p.backup, recoveryservices.Options{Now: time.Now, NewID: uuid.NewString}), principals.Provider(p.identity.Directory()))...)
+		recoveryservices.Provider(p.backup, recoveryservices.Options{Now: time.Now, NewID: uuid.NewString}), principals.Provider(p.identity.Directory()),
+		authorization.Provider(p.identity))...)
 	if err != nil {
 		return nil, err
 	}

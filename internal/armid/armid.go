@@ -179,6 +179,10 @@ func (id ID) Extended() ID {
 	return id
 }
 
+// Extends reports whether the id is that of a resource that extends another one, and not of one that only lies in a
+// subscription or group.
+func (id ID) Extends() bool { return id.extension() >= 0 }
+
 // Namespace returns the provider that the id's type belongs to.
 func (id ID) Namespace() string {
 	if i := id.extension(); i >= 0 {

@@ -69,6 +69,9 @@ func TestExtension(t *testing.T) {
 		{"/subscriptions/S/providers/Microsoft.Resources/tags/default", "Microsoft.Resources/tags", "Microsoft.Resources", "/subscriptions/S", "/subscriptions/S"},
 	} {
 		id := armid.Must(c.id)
+		if id.Extends() != strings.Contains(c.extended, "/virtualMachines/") {
+			t.Errorf("%s: extends another resource: %v", id, id.Extends())
+		}
 		if id.Type() != c.typ || id.Namespace() != c.namespace || id.Extended().String() != c.extended || id.Parent().String() != c.parent || id.String() != c.id {
 			t.Errorf("%s: type %s, namespace %s, extends %s, parent %s", id, id.Type(), id.Namespace(), id.Extended(), id.Parent())
 		}

@@ -218,6 +218,18 @@ func (s *Service) RoleDefinition(ctx context.Context, scope armid.ID, id string)
 	return Role{}, unknownRole(id)
 }
 
+// ChangeRoleDefinition is refused: roles are built in.
+func (s *Service) ChangeRoleDefinition(ctx context.Context, scope armid.ID, remove bool) error {
+	verb := "/write"
+	if remove {
+		verb = "/delete"
+	}
+	if err := s.Authorize(ctx, RoleType+verb, s.orSubscription(scope)); err != nil {
+		return err
+	}
+	return customRolesNotSupported()
+}
+
 // orSubscription is the scope, or the subscription where the scope is the tenant: there is nothing else in it,
 // and clients ask there for roles.
 func (s *Service) orSubscription(scope armid.ID) armid.ID {

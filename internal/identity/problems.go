@@ -214,6 +214,11 @@ func unknownRole(name string) *problem.Error {
 		WithTarget("roleDefinitionId").WithAdvice("Use one of: %s.", strings.Join(names, ", "))
 }
 
+func customRolesNotSupported() *problem.Error {
+	return problem.New(problem.Unsupported, "CustomRolesNotSupported", "Roles are built in: none can be made, changed or deleted here.").
+		WithTarget("roleDefinitionId").WithAdvice("Assign the built-in role that fits best, at the narrowest scope (kluis role list).")
+}
+
 func assignmentNotFound(scope armid.ID, name string) *problem.Error {
 	return problem.New(problem.NotFound, "RoleAssignmentNotFound", "The role assignment '%s' is not found at the scope '%s'.", clip(name), scope).
 		WithTarget(scope.String()).WithAdvice("List the assignments; one that comes from a scope above is removed there.")

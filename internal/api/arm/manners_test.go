@@ -53,7 +53,7 @@ func (s *shed) provider() arm.Provider {
 				Put: set(true, func(int) int { return 0 }), Patch: set(true, func(n int) int { return n + 1 }), Delete: set(false, func(int) int { return 0 })},
 			{Type: "Contoso.Garden/sheds/tools", Get: echo("get tool")},
 			{Type: "Contoso.Garden/sheds/tools/parts", Get: echo("get part")},
-			{Type: "Contoso.Garden/labels", Get: echo("get label"), List: echo("list labels")},
+			{Type: "Contoso.Garden/labels", Extends: true, Get: echo("get label"), List: echo("list labels")},
 		}}
 }
 
@@ -225,6 +225,11 @@ func TestExtensionResources(t *testing.T) {
 		group + "/providers/Contoso.Garden/labels//l":                     `"handler":"get label"`, // and az backup
 	} {
 		if w := with(rt, "GET", path+version, ""); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s = %d %s", path, w.Code, w.Body)
+		}
+	}
+	for _, path := range []string{"/One/providers/Contoso.Garden/sheds/Two", "/One/providers/Contoso.Garden/sheds"} { // sheds belong to nobody
+		if w := with(rt, "GET", sheds+path+version, ""); w.Code != 404 || readError(t, w).Code != "InvalidResourceType" {
 			t.Errorf("%s = %d %s", path, w.Code, w.Body)
 		}
 	}

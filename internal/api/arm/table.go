@@ -27,6 +27,11 @@ type Provider struct {
 type Resource struct {
 	Type string
 
+	// Extends says that the type belongs to other resources, of any type: its ids may stand behind theirs
+	// ("…/virtualMachines/web/providers/Microsoft.Authorization/locks/l"). Those of other types may not: a right to
+	// a resource would be one to whatever is named behind it.
+	Extends bool
+
 	Get, Put, Patch, Delete Handler
 	Head                    Handler // nil: whether Get finds it
 	List                    Handler // GET on the type without a name
@@ -108,9 +113,9 @@ type match struct {
 
 // find gives a path its meaning. The id's types come back as the table spells them.
 func (t *table) find(id armid.ID, trailing string) match {
-	m := match{id: t.spell(id), trailing: trailing, resource: t.rows[strings.ToLower(kind(id))]}
+	m := match{id: t.spell(id), trailing: trailing, resource: t.row(id, kind(id))}
 	if trailing != "" {
-		if child := t.rows[strings.ToLower(childKind(id, trailing))]; child != nil && child.List != nil {
+		if child := t.row(id, childKind(id, trailing)); child != nil && child.List != nil {
 			m.collection = child
 		}
 	}
@@ -118,6 +123,15 @@ func (t *table) find(id armid.ID, trailing string) match {
 		m.resource = t.rows["providers"]
 	}
 	return m
+}
+
+// row is that of a type, if the type can stand where the id does.
+func (t *table) row(id armid.ID, typ string) *row {
+	r := t.rows[strings.ToLower(typ)]
+	if r != nil && id.Extends() && !r.Extends {
+		return nil
+	}
+	return r
 }
 
 // has reports whether a trailing segment is an action of the row.
