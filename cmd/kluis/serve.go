@@ -287,7 +287,7 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 	}
 	p.resources = resources.New(resources.Options{DB: p.db, Authorizer: p.identity, TenantID: p.install.TenantID,
 		SubscriptionID: p.install.SubscriptionID, SubscriptionName: "Kluis", Locations: c.Locations, Now: time.Now})
-	if p.keyvault, err = keyvault.New(keyvault.Options{DB: p.db, Seal: p.root, Root: p.root, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "vault." + host,
+	if p.keyvault, err = keyvault.New(keyvault.Options{DB: p.db, Seal: p.root, Root: p.root, Authorizer: p.identity, Roles: p.identity, Groups: p.resources, DNSSuffix: "vault." + host,
 		TenantID: p.install.TenantID, Issuer: p.identity.Issuer(), Now: time.Now, Rand: rand.Reader}); err != nil {
 		return err
 	}

@@ -183,6 +183,16 @@ func (id ID) Extended() ID {
 // subscription or group.
 func (id ID) Extends() bool { return id.extension() >= 0 }
 
+// Extension returns the id of a resource that extends this one, or lies in this subscription or group.
+// The type is written "Microsoft.Authorization/locks".
+func (id ID) Extension(typ, name string) ID {
+	if id.Provider == "" {
+		return id.Resource(typ, name)
+	}
+	namespace, kind, _ := strings.Cut(typ, "/")
+	return id.Child("providers", namespace).Child(kind, name)
+}
+
 // Namespace returns the provider that the id's type belongs to.
 func (id ID) Namespace() string {
 	if i := id.extension(); i >= 0 {

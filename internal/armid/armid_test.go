@@ -78,6 +78,15 @@ func TestExtension(t *testing.T) {
 	}
 }
 
+func TestExtensionOf(t *testing.T) {
+	for _, scope := range []string{"/subscriptions/s", "/subscriptions/s/resourceGroups/g", "/subscriptions/s/resourceGroups/g/providers/A.B/c/d", "/subscriptions/s/resourceGroups/g/providers/A.B/c/d/providers/E.F/g/h"} {
+		id := armid.Must(scope).Extension("Microsoft.Authorization/locks", "l")
+		if id.String() != scope+"/providers/Microsoft.Authorization/locks/l" || id.Type() != "Microsoft.Authorization/locks" || id.Extended().String() != scope || !armid.Must(id.String()).Equal(id) {
+			t.Errorf("%s: %s, %s, extends %s", scope, id, id.Type(), id.Extended())
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add("/subscriptions/s/resourceGroups/g/providers/Microsoft.Compute/virtualMachines/web")
 	f.Add("/subscriptions//x")

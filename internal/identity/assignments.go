@@ -34,7 +34,7 @@ type Assignment struct {
 }
 
 // ID returns the assignment's id.
-func (a Assignment) ID() armid.ID { return extension(a.Scope, AssignmentType, a.Name) }
+func (a Assignment) ID() armid.ID { return a.Scope.Extension(AssignmentType, a.Name) }
 
 // AssignmentFilter says which assignments of a scope are meant.
 type AssignmentFilter struct {

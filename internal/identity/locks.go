@@ -39,16 +39,7 @@ const (
 func (l Lock) ID() armid.ID { return LockID(l.Scope, l.Name) }
 
 // LockID returns the id of the lock of that name at a scope.
-func LockID(scope armid.ID, name string) armid.ID { return extension(scope, LockType, name) }
-
-// extension returns the id of a resource that belongs to another one, or to a group or subscription.
-func extension(scope armid.ID, typ, name string) armid.ID {
-	if scope.Provider == "" {
-		return scope.Resource(typ, name)
-	}
-	namespace, kind, _ := strings.Cut(typ, "/")
-	return scope.Child("providers", namespace).Child(kind, name)
-}
+func LockID(scope armid.ID, name string) armid.ID { return scope.Extension(LockType, name) }
 
 // forbids reports whether the lock stands in the way of an action at a scope. Deleting a thing deletes what is in
 // it, so a lock there counts too. Locks themselves can always be set and removed.

@@ -107,13 +107,18 @@ func (v Vault) allows(p identity.Principal, kind Kind, permission string) bool {
 	return false
 }
 
-// Missing returns those of the wanted permissions that no access policy of the key vault grants to the object id.
-// It is for other services, which ask on their own behalf: no role is checked.
+// Missing returns those of the wanted permissions that neither an access policy of the key vault grants to the object
+// id nor, where the key vault leaves access to roles, a role. It is for other services, which ask on their own behalf:
+// nobody is authorized.
 func (s *Service) Missing(ctx context.Context, id armid.ID, objectID string, want Permissions) (Permissions, error) {
 	var missing Permissions
 	err := s.o.DB.Read(ctx, func(tx *database.Tx) error {
 		v, err := s.liveVault(ctx, tx, id)
 		if err != nil {
+			return err
+		}
+		if v.RBAC {
+			missing, err = s.missingRoles(ctx, tx, v, objectID, want)
 			return err
 		}
 		missing = v.missing(identity.Principal{TenantID: s.o.TenantID, ObjectID: objectID}, want)

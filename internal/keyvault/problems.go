@@ -29,6 +29,16 @@ func accessDenied(p identity.Principal, issuer string, op operation, v Vault) *p
 		WithAdvice("Add an access policy to the key vault that grants this caller the permission %s in the group %s.", op.permission, op.kind), "AccessDenied")
 }
 
+// deniedByRole is accessDenied where roles decide. Clients show the message as it is, lines and all.
+func deniedByRole(p identity.Principal, issuer, action string, scope armid.ID, v Vault) *problem.Error {
+	return inner(problem.New(problem.Denied, "Forbidden",
+		"Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\n"+
+			"Caller: appid=%s;oid=%s;iss=%s\r\nAction: '%s'\r\nResource: '%s'\r\nAssignment: (not found)\r\nDenyAssignmentId: null\r\nDecisionReason: null\r\nVault: %s;location=%s\r\n",
+		p.AppID, p.ObjectID, issuer, action, scope, v.Name(), v.Location).
+		WithTarget(scope.String()).
+		WithAdvice("Assign the caller a role with this data action at the key vault, such as one of the Key Vault roles (kluis role list)."), "ForbiddenByRbac")
+}
+
 func vaultNotFound(name string) *problem.Error {
 	return problem.New(problem.NotFound, "VaultNotFound", "The key vault '%s' does not exist.", name).WithTarget(name).
 		WithAdvice("Check the name in the URL. If the key vault was purged, create it again and restore its keys and secrets from a backup.")
@@ -75,11 +85,6 @@ func badVaultName(name string) *problem.Error {
 func badVault(target, format string, args ...any) *problem.Error {
 	return problem.New(problem.Invalid, "BadRequest", "The key vault can't be written: %s.", fmt.Sprintf(format, args...)).WithTarget(target).
 		WithAdvice("Correct the property %s and send the request again.", target)
-}
-
-func rbacUnsupported() *problem.Error {
-	return problem.New(problem.Unsupported, "RbacAuthorizationNotSupported", "Key vaults that authorize by roles are not supported.").WithTarget("enableRbacAuthorization").
-		WithAdvice("Set enableRbacAuthorization to false and grant permissions with access policies.")
 }
 
 func badPolicy(format string, args ...any) *problem.Error {

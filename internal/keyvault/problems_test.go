@@ -22,9 +22,10 @@ func TestProblems(t *testing.T) {
 	k, s := target{Keys, "kv-one", "kek", ""}, target{Secrets, "kv-one", "bek", ""}
 	var text strings.Builder
 	for _, p := range []*problem.Error{
-		noPrincipal(), accessDenied(identity.Principal{AppID: "app", ObjectID: "object"}, "issuer", secretGet, v), vaultNotFound("kv-one"), vaultIsDeleted("kv-one"),
+		noPrincipal(), accessDenied(identity.Principal{AppID: "app", ObjectID: "object"}, "issuer", secretGet, v),
+		deniedByRole(identity.Principal{AppID: "app", ObjectID: "object"}, "issuer", secretGet.action(), s.scope(v), v), vaultNotFound("kv-one"), vaultIsDeleted("kv-one"),
 		vaultResourceNotFound(id), deletedVaultNotFound("kv-one"), vaultNameTaken("kv-one"), vaultNameDeleted("kv-one"), vaultPurgeProtected("kv-one"), badVaultName("x"),
-		badVault("sku", "sku.name is %q, and must be standard or premium", "gold"), rbacUnsupported(), badPolicy("%q is not a permission for keys", "fly"), badPolicyChange("burn"),
+		badVault("sku", "sku.name is %q, and must be standard or premium", "gold"), badPolicy("%q is not a permission for keys", "fly"), badPolicyChange("burn"),
 		tooManyPolicies(), badParameter("value", "it is too long"), objectNotFound(k), objectNotFound(s), deletedObjectNotFound(s), objectIsDeleted(k), objectInTheWay(s), objectExists(k),
 		objectPurgeProtected(s), disabled(secretGet, Secrets), disabled(keyWrap, Keys), notYetValid(keyWrap), expired(keyWrap), operationForbidden(keyUnwrap), unwrapFailed(keyUnwrap), unwrapFailed(keyDecrypt),
 		badRotationPolicy("it has two triggers"), badPeriod("attributes.expiryTime", "a year"), releaseUnsupported(), rootFixed(),

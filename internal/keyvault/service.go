@@ -8,9 +8,11 @@
 //
 //   - Management: make, list, delete, recover and purge key vaults and change their access policies.
 //     The caller needs a role (Options.Authorizer, actions Microsoft.KeyVault/…).
-//   - Data: use keys and secrets. No role helps here; the caller needs a permission in an access policy
-//     of that very key vault ("keys get", "secrets backup"). The service itself, as the principal Backup
-//     Management Service, walks through the same check. The caller is the identity.Principal in the context.
+//   - Data: use keys and secrets. No role for management helps here; the caller needs a permission in an
+//     access policy of that very key vault ("keys get", "secrets backup"), or, where the key vault leaves access to
+//     roles (Settings.RBAC), a role with the data action that stands for it, assigned at the key or secret or above it
+//     (rbac.go). The service itself, as the principal Backup Management Service, walks through the same check. The
+//     caller is the identity.Principal in the context.
 //
 // What must hold:
 //
@@ -52,17 +54,23 @@ type Authorizer interface {
 	Authorize(ctx context.Context, action string, scope armid.ID) error
 }
 
+// Roles knows what roles allow with the content of key vaults. It is asked within the transaction of the use.
+type Roles interface {
+	AllowsData(ctx context.Context, tx *database.Tx, objectID, action string, scope armid.ID) (bool, error)
+}
+
 // Groups knows the resource groups.
 type Groups interface {
 	GroupExists(ctx context.Context, name string) error
 }
 
-// Options are what the service is built from; all but Root, Groups, Issuer, Rand and NewVersion are needed.
+// Options are what the service is built from; all but Root, Roles, Groups, Issuer, Rand and NewVersion are needed.
 type Options struct {
 	DB         *database.DB
 	Seal       Sealer
 	Root       Root // rotates what Seal seals under; nil: nobody may
 	Authorizer Authorizer
+	Roles      Roles  // nil: who is let in by role only, is not let in
 	Groups     Groups // asked before a key vault is put into a group; nil takes any group
 	DNSSuffix  string // "vault.localhost:8443": a key vault's URI is https://<name>.<suffix>/
 	TenantID   string

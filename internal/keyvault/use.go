@@ -144,7 +144,13 @@ func (u *use) admit(ctx context.Context, tx *database.Tx) (Vault, error) {
 	if err != nil {
 		return Vault{}, err
 	}
-	if u.operation.permission != "" && !v.allows(u.who, u.operation.kind, u.operation.permission) {
+	if u.operation.permission == "" {
+		return v, nil
+	}
+	if v.RBAC {
+		return v, u.admitByRole(ctx, tx, v)
+	}
+	if !v.allows(u.who, u.operation.kind, u.operation.permission) {
 		return Vault{}, accessDenied(u.who, u.s.o.Issuer, u.operation, v)
 	}
 	return v, nil

@@ -32,7 +32,7 @@ type Settings struct {
 	EnabledForDeployment         bool              `json:"enabledForDeployment,omitempty"`
 	EnabledForDiskEncryption     bool              `json:"enabledForDiskEncryption,omitempty"`
 	EnabledForTemplateDeployment bool              `json:"enabledForTemplateDeployment,omitempty"`
-	RBAC                         bool              `json:"rbac,omitempty"`
+	RBAC                         bool              `json:"rbac,omitempty"` // roles decide who uses the content, not AccessPolicies
 	PurgeProtection              bool              `json:"purgeProtection,omitempty"`
 	SoftDeleteDays               int               `json:"softDeleteDays"`
 	NetworkBypass                string            `json:"networkBypass,omitempty"` // shown only: no network is kept out
@@ -75,6 +75,14 @@ func (s *Service) PutVault(ctx context.Context, v Vault) (put Vault, created boo
 			return Vault{}, false, err
 		}
 	}
+	err = s.askingForModel(ctx, v.ID, func(mayChangeModel bool) error {
+		put, created, err = s.putVault(ctx, v, mayChangeModel)
+		return err
+	})
+	return put, created, err
+}
+
+func (s *Service) putVault(ctx context.Context, v Vault, mayChangeModel bool) (put Vault, created bool, err error) {
 	who, _ := identity.From(ctx)
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		now := s.now()
@@ -108,6 +116,9 @@ func (s *Service) PutVault(ctx context.Context, v Vault) (put Vault, created boo
 			put.SoftDeleteDays = old.SoftDeleteDays
 		}
 		put.stamp(who, now)
+		if put.RBAC != old.RBAC && !mayChangeModel {
+			return errModelChange
+		}
 		if err := checkVaultChange(old, put, v.Location); err != nil {
 			return err
 		}
@@ -125,12 +136,21 @@ func (s *Service) UpdateVault(ctx context.Context, id armid.ID, change func(*Set
 	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.KeyVault/vaults/write", id); err != nil {
 		return Vault{}, err
 	}
-	return s.changeVault(ctx, id, func(v *Vault) error {
-		if err := change(&v.Settings); err != nil {
-			return err
-		}
-		return s.checkVault(*v)
+	var v Vault
+	err := s.askingForModel(ctx, id, func(mayChangeModel bool) (err error) {
+		v, err = s.changeVault(ctx, id, func(v *Vault) error {
+			before := v.RBAC
+			if err := change(&v.Settings); err != nil {
+				return err
+			}
+			if v.RBAC != before && !mayChangeModel {
+				return errModelChange
+			}
+			return s.checkVault(*v)
+		})
+		return err
 	})
+	return v, err
 }
 
 // changeVault reads, changes and writes a living key vault in one transaction.
@@ -278,8 +298,6 @@ func (s *Service) checkVault(v Vault) error {
 		return badVault("sku", "sku.name is %q, and must be standard or premium", clip(v.SKU))
 	case v.SoftDeleteDays != 0 && (v.SoftDeleteDays < minSoftDeleteDays || v.SoftDeleteDays > maxSoftDeleteDays):
 		return badVault("softDeleteRetentionInDays", "softDeleteRetentionInDays is %d, and must be from %d to %d", v.SoftDeleteDays, minSoftDeleteDays, maxSoftDeleteDays)
-	case v.RBAC:
-		return rbacUnsupported()
 	}
 	if err := checkTags(v.Tags); err != nil {
 		return err

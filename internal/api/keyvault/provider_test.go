@@ -82,11 +82,24 @@ func TestAccessPolicies(t *testing.T) {
 	want(t, s.manage("PUT", vaults+"kv-two/accessPolicies/add", policy(nil)), 404, "error.code", "ResourceNotFound")
 }
 
+// A key vault that leaves access to roles says so, and its access policies let nobody in.
+func TestRBACMode(t *testing.T) {
+	s := serve(t, sqlite(t))
+	s.putVault("kv-roles")
+	rbac := func(on bool) map[string]any {
+		return map[string]any{"properties": map[string]any{"enableRbacAuthorization": on}}
+	}
+	want(t, s.data("GET", "kv-roles", "/secrets", nil), 200)
+	want(t, s.manage("PATCH", vaults+"kv-roles", rbac(true)), 200, "properties.enableRbacAuthorization", true)
+	want(t, s.data("GET", "kv-roles", "/secrets", nil), 403, "error.code", "Forbidden", "error.innererror.code", "ForbiddenByRbac")
+	want(t, s.manage("PATCH", vaults+"kv-roles", rbac(false)), 200, "properties.enableRbacAuthorization", false)
+	want(t, s.data("GET", "kv-roles", "/secrets", nil), 200)
+}
+
 func TestSettingsThatWouldNotBeKeptAreRefused(t *testing.T) {
 	s := serve(t, sqlite(t))
 	s.manage("PUT", vaults+"kv-protected", vaultRequest(map[string]any{"enablePurgeProtection": true}))
 	for name, properties := range map[string]map[string]any{
-		"rbac":            {"enableRbacAuthorization": true},
 		"tenant":          {"tenantId": "33333333-3333-3333-3333-333333333333"},
 		"soft delete":     {"enableSoftDelete": false},
 		"retention":       {"softDeleteRetentionInDays": 6},
