@@ -14,6 +14,9 @@ var keyVaultColumns = []keyVaultColumn{
 	nameColumn[client.KeyVaultProperties](), groupColumn[client.KeyVaultProperties](), locationColumn[client.KeyVaultProperties](),
 	{"Uri", func(v client.KeyVault) string { return v.Properties.VaultURI }},
 	{"Backup access", func(v client.KeyVault) string {
+		if v.Properties.EnableRBACAuthorization {
+			return "by roles"
+		}
 		for _, p := range v.Properties.AccessPolicies {
 			if strings.EqualFold(p.ObjectID, client.BackupManagementService) {
 				return "keys " + strings.Join(p.Permissions.Keys, ",") + "; secrets " + strings.Join(p.Permissions.Secrets, ",")
@@ -29,7 +32,8 @@ func keyVaultCommand() *cobra.Command {
 
 Backups read them as the principal Backup Management Service, which has no access until it is given:
 'kluis keyvault grant-backup' adds an access policy with Azure's template 'Azure Backup', which is
-read-only: get, list and backup.`,
+read-only: get, list and backup. Where a key vault leaves access to roles (create --rbac), it gives the role
+Key Vault Backup Service, which allows the same.`,
 		keyVaultCreate(), keyVaultList(), keyVaultShow(), keyVaultDelete(), keyVaultPurge(), keyVaultRecover(), keyVaultGrantBackup(), keyVaultSetPolicy())
 }
 
@@ -47,16 +51,20 @@ func keyVaultCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		v, err := c.PutKeyVault(c.ctx(), id, c.flag("location"), client.KeyVaultProperties{
-			EnabledForDiskEncryption:  true,
-			SoftDeleteRetentionInDays: days,
-			AccessPolicies:            []client.AccessPolicy{{TenantID: c.TenantID(), ObjectID: me, Permissions: client.EveryPermission()}},
-		})
+		p := client.KeyVaultProperties{EnabledForDiskEncryption: true, SoftDeleteRetentionInDays: days, EnableRBACAuthorization: c.is("rbac")}
+		if !p.EnableRBACAuthorization {
+			p.AccessPolicies = []client.AccessPolicy{{TenantID: c.TenantID(), ObjectID: me, Permissions: client.EveryPermission()}}
+		}
+		v, err := c.PutKeyVault(c.ctx(), id, c.flag("location"), p)
 		if err != nil {
 			return err
 		}
+		if p.EnableRBACAuthorization {
+			return c.grantRole(v, me, client.KeyVaultAdministrator)
+		}
 		return details(c, v, rawOf, keyVaultColumns)
 	})
+	cmd.Flags().Bool("rbac", false, "leave access to keys and secrets to roles, not to access policies")
 	cmd.Flags().Int("soft-delete-days", 90, "how long what was deleted can be recovered, 7 to 90")
 	return locationFlag(cmd)
 }
@@ -156,6 +164,9 @@ func keyVaultGrantBackup() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if v.Properties.EnableRBACAuthorization {
+			return c.grantRole(v, client.BackupManagementService, client.KeyVaultBackupService)
+		}
 		return c.grant(v, client.BackupManagementService, client.AzureBackupTemplate())
 	})
 }
@@ -183,6 +194,18 @@ func (c *call) grant(v client.KeyVault, principal string, p client.Permissions) 
 	}
 	v, err := c.KeyVault(c.ctx(), v.ARMID())
 	if err != nil {
+		return err
+	}
+	return details(c, v, rawOf, keyVaultColumns)
+}
+
+// grantRole gives a role at the key vault, and shows it.
+func (c *call) grantRole(v client.KeyVault, principal, name string) error {
+	role, err := c.Role(c.ctx(), name)
+	if err != nil {
+		return err
+	}
+	if _, err := c.AssignRole(c.ctx(), v.ARMID(), role, principal); err != nil {
 		return err
 	}
 	return details(c, v, rawOf, keyVaultColumns)

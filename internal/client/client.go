@@ -48,6 +48,8 @@ const (
 	versionBackup      = "2024-04-01"
 	versionStorage     = "2023-01-01"
 	versionBlobs       = "2023-11-03"
+	versionRoles       = "2022-04-01"
+	versionLocks       = "2020-05-01"
 	firstPoll          = 100 * time.Millisecond
 	slowestPoll        = time.Second
 	moduleName, module = "kluis", "v1"

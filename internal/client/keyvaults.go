@@ -20,6 +20,7 @@ type KeyVaultProperties struct {
 	EnabledForDeployment         bool           `json:"enabledForDeployment"`
 	EnabledForDiskEncryption     bool           `json:"enabledForDiskEncryption"`
 	EnabledForTemplateDeployment bool           `json:"enabledForTemplateDeployment"`
+	EnableRBACAuthorization      bool           `json:"enableRbacAuthorization,omitempty"`
 	SoftDeleteRetentionInDays    int            `json:"softDeleteRetentionInDays,omitempty"`
 	CreateMode                   string         `json:"createMode,omitempty"`
 	ProvisioningState            string         `json:"provisioningState,omitempty"`
