@@ -43,7 +43,7 @@ func (b *bench) startServer(ctx context.Context, dir, database string) (*server,
 		return nil, err
 	}
 	s.cmd = exec.CommandContext(ctx, b.kluis, "serve", "--data", dir, "--listen", fmt.Sprintf("127.0.0.1:%d", port),
-		"--database", database, "--allow-images", b.dir, "--log-level", "error")
+		"--database", database, "--allow-images", b.dir, "--log-level", "error", "--requests-per-minute", "0")
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(os.Interrupt) }
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	var errs bytes.Buffer
