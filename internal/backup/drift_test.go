@@ -164,6 +164,10 @@ func TestVerdicts(t *testing.T) {
 			h.wantWarning(j, "UserErrorRecoveryPointNotProved", c.reason)
 			points++
 			p := must(h.Point(h.ctx, item.ID.Child("recoveryPoints", j.Details["Recovery Point Id"])))(t)
+			// What is not wrapped leaves its key vault only in the key vault's own, sealed backup.
+			if keys := must(h.PointKeys(h.ctx, item.ID.Child("recoveryPoints", p.ID)))(t); len(keys) != 1 || len(keys[0].SecretBlob) == 0 || (len(keys[0].Wrapped) == 0) != (c.name == "not wrapped") {
+				t.Errorf("%s: the point keeps %+v", c.name, keys)
+			}
 			if d := p.Verdict.Disks[0]; p.Verdict.State != proof.Failed || d.Kind != c.kind || !strings.Contains(d.Reason, c.reason) || d.Advice == "" ||
 				!strings.Contains(p.Verdict.Reason, c.reason) || p.Verdict.Advice != d.Advice {
 				t.Errorf("%s: the verdict is %+v", c.name, p.Verdict)

@@ -283,14 +283,18 @@ func (b *backupRun) attachKeys(i int, e compute.DiskEncryption, keyBlob, secretB
 	if err != nil {
 		return err
 	}
-	if outside {
-		by, err := wrapperOf(current)
-		if err != nil { // what is not wrapped must not leave its key vault
-			return secretNotWrapped(b.vm.ID, e, err)
-		}
+	// What is not wrapped must not leave its key vault: of such a secret the point has the key vault's backup alone.
+	wrapped := current.Value.Reveal()
+	by, err := wrapperOf(current)
+	switch {
+	case err != nil && outside:
+		return secretNotWrapped(b.vm.ID, e, err)
+	case err != nil:
+		wrapped = nil
+	case outside:
 		pair.Outside = &by
 	}
-	for name, data := range map[string][]byte{keyAttachment(i): keyBlob, secretAttachment(i): secretBlob, wrappedAttachment(i): current.Value.Reveal()} {
+	for name, data := range map[string][]byte{keyAttachment(i): keyBlob, secretAttachment(i): secretBlob, wrappedAttachment(i): wrapped} {
 		if err := b.writer.Attach(name, data); err != nil {
 			return fmt.Errorf("attach %s: %w", name, err)
 		}
