@@ -50,6 +50,7 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.routes = manager.Routes()
 	vaults := keyvault.DataPlane(p.keyvault, keyvault.Options{
 		Authenticate: func(ctx context.Context, r *http.Request, _ string) (context.Context, error) {
 			return login.Authenticate(p.identity, takes.forKeyVaults)(ctx, r)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"kluis/internal/api/arm"
 	"kluis/internal/backup"
 	"kluis/internal/certificate"
 	"kluis/internal/compute"
@@ -270,6 +271,7 @@ type parts struct {
 	store   store
 	jobs    *job.Queue
 	door    http.Handler
+	routes  []arm.Route // those of Resource Manager behind the door
 
 	identity    *identity.Service
 	resources   *resources.Service

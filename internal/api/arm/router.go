@@ -89,6 +89,7 @@ type exchange struct {
 	requestID string
 
 	principal identity.Principal
+	trail     *identity.Trail
 	request   Request
 	operation string // "Microsoft.RecoveryServices/vaults/read": type and what is done to it
 	resource  string
@@ -104,7 +105,8 @@ func (x *exchange) begin() {
 	if !sane.MatchString(correlation) {
 		correlation = x.requestID
 	}
-	x.r = x.r.WithContext(identity.WithCorrelation(x.r.Context(), correlation))
+	ctx, trail := identity.WithTrail(identity.WithCorrelation(x.r.Context(), correlation))
+	x.r, x.trail = x.r.WithContext(ctx), trail
 	h := x.w.Header()
 	h.Set("X-Ms-Request-Id", x.requestID)
 	h.Set("X-Ms-Correlation-Request-Id", correlation)
@@ -379,6 +381,9 @@ func (x *exchange) end() {
 		slog.String("method", x.r.Method), slog.String("operation", x.operation), slog.String("resource", x.resource),
 		slog.Int("status", x.status), slog.String("principal", x.principal.ObjectID), slog.String("name", x.principal.Name),
 		slog.String("correlation", identity.Correlation(ctx)), slog.String("request", x.requestID),
+	}
+	if d := x.trail.Of(x.err); d.Action != "" {
+		attrs = append(attrs, slog.String("action", d.Action), slog.String("scope", d.Scope.String()))
 	}
 	if x.err != nil {
 		code := "InternalServerError"

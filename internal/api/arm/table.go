@@ -40,6 +40,45 @@ type Resource struct {
 	GetActions map[string]Handler // GET on one more segment that is not a child type; "*" is any other one
 }
 
+// Route is one thing that can be asked for.
+type Route struct {
+	Method  string
+	Type    string
+	List    bool
+	Action  string // for what the type's Actions and GetActions name
+	Extends bool
+	Version string // an api-version that the type has
+}
+
+// Routes are all that the tables of the providers hold, in no order. What is true of each of them can be tested.
+func (rt *Router) Routes() (all []Route) {
+	for _, r := range rt.table.rows {
+		route := Route{Type: r.Type, Extends: r.Extends, Version: "2024-04-01"}
+		if len(r.versions) > 0 {
+			route.Version = r.versions[0]
+		}
+		add := func(method, action string, list bool) {
+			route.Method, route.Action, route.List = method, action, list
+			all = append(all, route)
+		}
+		for method, h := range map[string]Handler{"GET": r.Get, "PUT": r.Put, "PATCH": r.Patch, "DELETE": r.Delete, "HEAD": r.Head} {
+			if h != nil {
+				add(method, "", false)
+			}
+		}
+		if r.List != nil {
+			add("GET", "", true)
+		}
+		for name := range r.Actions {
+			add("POST", name, false)
+		}
+		for name := range r.GetActions {
+			add("GET", name, false)
+		}
+	}
+	return all
+}
+
 // table finds rows. Keys are in lower case.
 type table struct {
 	namespaces map[string]string // lower case -> as spelled

@@ -402,7 +402,7 @@ func (d *dataPlane) log(x *request, operation string, status int, err error, id 
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("operation", operation), slog.String("vault", x.vault), slog.String("name", x.name), slog.Int("status", status),
-		slog.String("principal", who.ObjectID), slog.String("request", id),
+		slog.String("principal", who.ObjectID), slog.String("correlation", identity.Correlation(ctx)), slog.String("request", id),
 	}
 	if err != nil {
 		if p := problem.Of(err); p != nil {
