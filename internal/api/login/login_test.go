@@ -356,7 +356,7 @@ func TestMetadata(t *testing.T) {
 	}
 	authentication, _ := one["authentication"].(map[string]any)
 	if fmt.Sprint(authentication["audiences"]) != "[https://management.example "+base+"]" || authentication["identityProvider"] != "AAD" ||
-		authentication["loginEndpoint"] != base || authentication["tenant"] != tenant {
+		authentication["loginEndpoint"] != base || authentication["tenant"] != "common" {
 		t.Errorf("authentication = %v", authentication)
 	}
 	suffixes, _ := one["suffixes"].(map[string]any)

@@ -66,7 +66,7 @@ func (d *door) cloud(r *http.Request) cloud {
 	}
 	return cloud{
 		Name: d.options.Name, Portal: base, ResourceManager: base,
-		Authentication: authentication{base, audiences, d.identity.Tenant(), "AAD"},
+		Authentication: authentication{base, audiences, "common", "AAD"}, // anything else is Azure Stack to Terraform
 		MicrosoftGraph: base, Graph: base, GraphAudience: base, Batch: base, Media: base, Gallery: base,
 		VMImageAliases: base, SQLManagement: base, ActiveDirectoryDataLake: base,
 		Suffixes: suffixes{
