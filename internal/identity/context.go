@@ -42,8 +42,9 @@ func Correlation(ctx context.Context) string {
 
 // Decision is an answer of Authorize.
 type Decision struct {
-	Action string
-	Scope  armid.ID
+	Principal string // object id of the caller, if there was one
+	Action    string
+	Scope     armid.ID
 
 	err error // nil: allowed
 }
@@ -83,9 +84,10 @@ func note(ctx context.Context, action string, scope armid.ID, err error) {
 	if !ok {
 		return
 	}
+	p, _ := From(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.decisions) < maxTrail {
-		t.decisions = append(t.decisions, Decision{action, scope, err})
+		t.decisions = append(t.decisions, Decision{p.ObjectID, action, scope, err})
 	}
 }

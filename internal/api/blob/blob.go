@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"kluis/internal/api/arm"
+	"kluis/internal/identity"
 	"kluis/internal/problem"
 	"kluis/internal/storage"
 )
@@ -76,7 +77,9 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if client := r.Header.Get("X-Ms-Client-Request-Id"); sane.MatchString(client) {
 		h.Set("X-Ms-Client-Request-Id", client)
 	}
-	log := d.o.Logger.With("request", id, "method", r.Method)
+	ctx, trail := identity.WithTrail(identity.WithCorrelation(r.Context(), id))
+	r = r.WithContext(ctx)
+	log := d.o.Logger.With("request", id, "correlation", id, "method", r.Method)
 	defer func() {
 		p := recover()
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
@@ -92,7 +95,8 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		d.fail(w, r, err)
 	}
-	d.log(r.Context(), log, x, err)
+	decided := trail.Of(err)
+	d.log(ctx, log.With("principal", decided.Principal, "action", decided.Action, "scope", decided.Scope.String()), x, err)
 }
 
 var sane = regexp.MustCompile(`^[0-9A-Za-z._-]{1,128}$`)
