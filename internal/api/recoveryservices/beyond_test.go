@@ -50,6 +50,14 @@ func TestListsOfWhatIsNotHereAreEmpty(t *testing.T) {
 	}
 }
 
+// Terraform reads these with every vault.
+func TestSettingsOfSiteRecoveryAreEmpty(t *testing.T) {
+	a := ask(t, world(), "GET", vault+"/replicationVaultSettings/default"+version, "")
+	if a.Status != 200 || at(t, a.Body, "name") != "default" || len(at(t, a.Body, "properties").(map[string]any)) != 0 {
+		t.Errorf("%d %s", a.Status, a.Raw)
+	}
+}
+
 func TestContainer(t *testing.T) {
 	a := ask(t, world(), "GET", container+version, "")
 	if a.Status != 200 || at(t, a.Body, "properties.friendlyName") != "clitest-vm000003" || !strings.EqualFold(at(t, a.Body, "id").(string), container) {

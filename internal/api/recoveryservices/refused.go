@@ -23,6 +23,7 @@ var (
 	otherRegion   = reason{"Restore in another region", "Restore from the vault itself; a second copy of the bucket is what survives the first."}
 	archiveTier   = reason{"An archive tier", "Recovery points stay in the vault until they expire, and can be restored at once."}
 	workloads     = reason{"Registering a container of other workloads", "Protect virtual machines (kluis item enable); their containers register themselves."}
+	replication   = reason{"Site Recovery", "Back up virtual machines: kluis item enable."}
 	intents       = reason{"Automatic protection of other workloads", "Protect virtual machines: kluis item enable."}
 )
 
@@ -37,6 +38,7 @@ func (d *door) refused() []arm.Resource {
 		{Type: fabrics + "/backupProtectionIntent", Get: d.refuse(intents), Put: d.refuse(intents), Delete: d.refuse(intents)},
 		{Type: vaults + "/backupProtectionIntents", List: d.emptyList},
 		{Type: vaults + "/backupEngines", Get: d.refuse(agents), List: d.emptyList},
+		{Type: vaults + "/replicationVaultSettings", Get: d.replicationSettings, Put: d.refuse(replication)},
 		{Type: vaults + "/privateEndpointConnections/operationsStatus", Get: d.refuse(privateLink)},
 		{Type: vaults + "/backupstorageconfig/operationResults", Get: d.refuse(dataMove)},
 		{Type: vaults + "/backupstorageconfig/operationStatus", Get: d.refuse(dataMove)},
@@ -62,6 +64,14 @@ func (d *door) refuse(why reason) arm.Handler {
 		}
 		return nil, notSupportedHere(r.ID.String(), why.what, why.advice)
 	}
+}
+
+// replicationSettings are a vault's settings of Site Recovery: there are none. Terraform reads them with every vault.
+func (d *door) replicationSettings(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if _, err := d.s.VaultOf(ctx, target(r), "read"); err != nil {
+		return nil, err
+	}
+	return arm.OK(map[string]any{"id": r.ID.String(), "name": r.ID.Name(), "type": r.ID.Type(), "properties": map[string]any{}}), nil
 }
 
 // refuseAt is refuse for what belongs to a location, and to no vault.
