@@ -7,6 +7,7 @@ SERVERS  := postgresql azure-cli
 AZ       := azure-cli libnss-myhostname
 PEERS    := restic borgbackup
 AZURITE  := $(BIN)/azurite
+TOFU     := $(BIN)/tofu
 
 .PHONY: help
 help: ## show this help
@@ -62,6 +63,20 @@ clients: ## the official Azure clients and Terraform's, unmodified, against a se
 az: ## the real az, azure-cli from Debian, against a server
 	@scripts/install $(DISKS) $(AZ)
 	KLUIS_TEST_REQUIRE=1 $(GO) test -timeout 20m -parallel 6 ./test/az
+
+# OpenTofu and the azurerm provider take twenty minutes to build on two processors; what is built is kept.
+.PHONY: test-tofu
+test-tofu: $(TOFU)/tofu $(TOFU)/terraform-provider-azurerm ## OpenTofu with the azurerm provider against a server (builds both: twenty minutes)
+	@scripts/install $(DISKS)
+	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_TOFU=$(CURDIR)/$(TOFU) $(GO) test -timeout 20m -count=1 ./test/tofu
+
+$(TOFU)/tofu: test/tofu/opentofu/go.mod
+	@mkdir -p $(TOFU)
+	cd test/tofu/opentofu && $(GO) build -p 1 -o $(CURDIR)/$@ github.com/opentofu/opentofu/cmd/tofu
+
+$(TOFU)/terraform-provider-azurerm: test/tofu/azurerm/go.mod
+	@mkdir -p $(TOFU)
+	cd test/tofu/azurerm && $(GO) build -p 1 -o $(CURDIR)/$@ github.com/hashicorp/terraform-provider-azurerm
 
 # Azurite needs a newer Node than Debian has from 3.36 on.
 .PHONY: cloud
