@@ -41,11 +41,35 @@ type Schedule struct {
 	Type            string          `json:"schedulePolicyType"`
 	Frequency       string          `json:"scheduleRunFrequency"`
 	Days            []string        `json:"scheduleRunDays,omitempty"`
-	Times           []time.Time     `json:"scheduleRunTimes,omitempty"` // only hours and minutes count
+	Times           TimesOfDay      `json:"scheduleRunTimes,omitempty"` // only hours and minutes count
 	WeeklyFrequency int             `json:"scheduleWeeklyFrequency"`
 	Hourly          *HourlySchedule `json:"hourlySchedule,omitempty"`
 	Daily           *DailySchedule  `json:"dailySchedule,omitempty"`
 	Weekly          *WeeklySchedule `json:"weeklySchedule,omitempty"`
+}
+
+// TimesOfDay are times of which only hours and minutes count. Azure writes them with some date; Terraform's provider sends
+// them without one.
+type TimesOfDay []time.Time
+
+// UnmarshalJSON reads 2026-01-31T23:00:00Z and 23:00:00Z.
+func (t *TimesOfDay) UnmarshalJSON(data []byte) error {
+	var texts []string
+	if err := json.Unmarshal(data, &texts); err != nil {
+		return err
+	}
+	*t = nil
+	for _, text := range texts {
+		at, err := time.Parse(time.RFC3339, text)
+		if clock, noDate := time.Parse("15:04:05Z07:00", text); err != nil && noDate == nil {
+			at, err = clock.AddDate(2000, 0, 0), nil
+		}
+		if err != nil {
+			return fmt.Errorf("%q is not a time such as 2026-01-31T23:00:00Z or 23:00:00Z", text)
+		}
+		*t = append(*t, at)
+	}
+	return nil
 }
 
 // HourlySchedule runs every few hours, from the start of a window to its end.
@@ -57,13 +81,13 @@ type HourlySchedule struct {
 
 // DailySchedule runs every day.
 type DailySchedule struct {
-	Times []time.Time `json:"scheduleRunTimes"`
+	Times TimesOfDay `json:"scheduleRunTimes"`
 }
 
 // WeeklySchedule runs on some days of the week.
 type WeeklySchedule struct {
-	Days  []string    `json:"scheduleRunDays"`
-	Times []time.Time `json:"scheduleRunTimes"`
+	Days  []string   `json:"scheduleRunDays"`
+	Times TimesOfDay `json:"scheduleRunTimes"`
 }
 
 // The kinds of schedule. The second is that of an enhanced policy.

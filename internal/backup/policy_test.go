@@ -1,6 +1,8 @@
 package backup
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,4 +184,25 @@ func TestPolicyCheck(t *testing.T) {
 
 func hourlyOf(p *PolicyProperties, h HourlySchedule) {
 	p.PolicyType, p.InstantRetentionDays, p.Schedule = "V2", 7, Schedule{Type: scheduleV2, Frequency: "Hourly", Hourly: &h}
+}
+
+// Clients write the times of a policy with a date, as Azure does, or without one.
+func TestTimesOfDay(t *testing.T) {
+	for text, want := range map[string]string{
+		`["2026-01-31T23:00:00Z"]`:                  "2026-01-31T23:00:00Z",
+		`["23:00:00Z"]`:                             "2000-01-01T23:00:00Z",
+		`["06:30:00Z","2016-06-11T14:00:00.0000Z"]`: "2000-01-01T06:30:00Z 2016-06-11T14:00:00Z",
+		`[]`: "", `null`: "",
+		`["23:00"]`: "refused", `["25:00:00Z"]`: "refused", `[""]`: "refused", `"23:00:00Z"`: "refused", `[7]`: "refused",
+	} {
+		var times TimesOfDay
+		err := json.Unmarshal([]byte(text), &times)
+		got := make([]string, len(times))
+		for i, at := range times {
+			got[i] = at.Format(time.RFC3339)
+		}
+		if all := strings.Join(got, " "); (err != nil) != (want == "refused") || err == nil && all != want {
+			t.Errorf("%s is %q, %v; want %q", text, all, err, want)
+		}
+	}
 }

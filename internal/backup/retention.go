@@ -35,15 +35,15 @@ type Duration struct {
 
 // DailyRetention keeps every recovery point.
 type DailyRetention struct {
-	Times    []time.Time `json:"retentionTimes,omitempty"`
-	Duration Duration    `json:"retentionDuration"`
+	Times    TimesOfDay `json:"retentionTimes,omitempty"`
+	Duration Duration   `json:"retentionDuration"`
 }
 
 // WeeklyRetention keeps those of some days of the week.
 type WeeklyRetention struct {
-	Days     []string    `json:"daysOfTheWeek"`
-	Times    []time.Time `json:"retentionTimes,omitempty"`
-	Duration Duration    `json:"retentionDuration"`
+	Days     []string   `json:"daysOfTheWeek"`
+	Times    TimesOfDay `json:"retentionTimes,omitempty"`
+	Duration Duration   `json:"retentionDuration"`
 }
 
 // MonthlyRetention keeps those of some days of the month.
@@ -51,7 +51,7 @@ type MonthlyRetention struct {
 	Format   string      `json:"retentionScheduleFormatType"` // Daily or Weekly
 	Dates    *DatesOf    `json:"retentionScheduleDaily,omitempty"`
 	Weekdays *WeekdaysOf `json:"retentionScheduleWeekly,omitempty"`
-	Times    []time.Time `json:"retentionTimes,omitempty"`
+	Times    TimesOfDay  `json:"retentionTimes,omitempty"`
 	Duration Duration    `json:"retentionDuration"`
 }
 
