@@ -29,6 +29,7 @@ func Provider(s *keyvault.Service) arm.Provider {
 		{Type: "Microsoft.KeyVault/managedHSMs", List: h.listHSMs},
 		{Type: "Microsoft.KeyVault/deletedManagedHSMs", List: h.listHSMs},
 		{Type: "Microsoft.KeyVault/locations/deletedVaults", Get: h.getDeleted, Actions: map[string]arm.Handler{"purge": h.purge}},
+		{Type: "Microsoft.KeyVault/locations/operationResults", Get: h.purged},
 	}}
 }
 
@@ -152,9 +153,17 @@ func (h management) getDeleted(ctx context.Context, r *arm.Request) (*arm.Reply,
 	return answer(arm.OK(deletedVault(d))), nil
 }
 
-// purge is done when it answers, so there is no operation to follow.
+// purge is done when it answers. Clients follow it all the same: without an operation they would ask for what is gone.
 func (h management) purge(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	if err := h.s.PurgeVault(ctx, r.ID.Scope(), r.ID.NameOf("locations"), r.ID.Name()); err != nil {
+		return nil, err
+	}
+	return answer(arm.Accepted("", r.URL(r.ID.Parent().Child("operationResults", r.ID.Name()).String()))), nil
+}
+
+// purged is the end of a purge, for whoever may see what is deleted.
+func (h management) purged(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if _, err := h.s.DeletedVaults(ctx, r.ID.Scope()); err != nil {
 		return nil, err
 	}
 	return answer(arm.OK(nil)), nil

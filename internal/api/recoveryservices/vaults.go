@@ -218,6 +218,9 @@ func (d *door) deleteVault(ctx context.Context, r *arm.Request) (*arm.Reply, err
 	if err != nil {
 		return nil, err
 	}
+	if r.APIVersion >= "2024" { // published since then as 202 or 204, and its clients take no 200
+		return arm.NoContent(), nil
+	}
 	return gone(existed), nil
 }
 
