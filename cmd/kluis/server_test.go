@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"kluis/internal/client"
 	"kluis/internal/database/databasetest"
+	"kluis/test/stage"
 )
 
 // The tests of this package run the real binary and speak to it as a client does.
@@ -49,26 +49,9 @@ type server struct {
 	images string // the folder it may read images from
 	args   []string
 	cmd    *exec.Cmd
-	log    *lockedBuffer
+	log    *stage.Log
 	exited chan error
 	*client.Client
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // storeVariable names a bucket, in which each server then keeps its backups under a prefix of its own. The
@@ -107,7 +90,7 @@ func (s *server) start() {
 		s.t.Fatal(err)
 	}
 	if s.log == nil {
-		s.log = &lockedBuffer{}
+		s.log = &stage.Log{}
 	}
 	s.cmd = exec.Command(path, s.args...)
 	s.cmd.Stderr = s.log

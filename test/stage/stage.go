@@ -38,7 +38,7 @@ type Server struct {
 	Images string // a folder whose images it may read
 
 	process *exec.Cmd
-	log     locked
+	log     Log
 	exited  chan error
 }
 
@@ -100,20 +100,21 @@ func (s *Server) Stop() error {
 	return nil
 }
 
-// locked is a buffer that one process writes and another reads.
-type locked struct {
+// Log is what a process says, which can be read while it goes on.
+type Log struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
 // Write implements io.Writer.
-func (l *locked) Write(p []byte) (int, error) {
+func (l *Log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.Write(p)
 }
 
-func (l *locked) String() string {
+// String is what has been said so far.
+func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
