@@ -1,4 +1,5 @@
-// Command bench measures the recovery store beside the tools that people would use instead of it.
+// Command bench measures the recovery store beside the tools that people would use instead of it, and the server on both
+// databases.
 //
 // Every figure is that of a whole process, as the operating system accounts for it: wall time, processor
 // time and peak memory. The programs are measured side by side in one run, in turn, several rounds; the
@@ -8,6 +9,7 @@
 //
 //	go run ./bench -kluis bin/kluis                    the table, on standard output
 //	go run ./bench -kluis bin/kluis -write docs/performance.md
+//	go run ./bench -only server                        a part of it: store, huge, mixed, proof or server
 //
 // The peers are restic and borg as Debian has them, and cp. Emptying the cache needs root; without it the
 // figures are measured all the same, and the table says so.
