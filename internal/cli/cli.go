@@ -66,7 +66,7 @@ Exit codes: 0 done; 1 failed (the server refused, or the job failed); 2 the comm
 		{"backup", []*cobra.Command{vaultCommand(), policyCommand(), protectableItemCommand(), itemCommand(), backupCommand(), jobCommand(),
 			recoveryPointCommand(), restoreCommand(), alertCommand(), deploymentCommand()}},
 		{"things", []*cobra.Command{groupCommand(), keyVaultCommand(), keyCommand(), secretCommand(), diskCommand(), vmCommand()}},
-		{"server", []*cobra.Command{serve, cloudCommand(), roleCommand(), lockCommand(), principalCommand(), auditCommand(), sealCommand()}},
+		{"server", []*cobra.Command{serve, cloudCommand(), roleCommand(), lockCommand(), principalCommand(), userCommand(), auditCommand(), sealCommand()}},
 		{"offline", offline},
 	} {
 		for _, command := range c.commands {

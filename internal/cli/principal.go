@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,15 +16,25 @@ var principalColumns = []column[client.Principal]{
 	{"Name", func(p client.Principal) string { return p.Properties.DisplayName }},
 	{"Client id", func(p client.Principal) string { return p.Properties.AppID }},
 	{"Object id", func(p client.Principal) string { return p.Name }},
-	{"State", func(p client.Principal) string {
-		switch {
-		case p.Properties.BuiltIn:
-			return "Built-in"
-		case p.Properties.Enabled:
-			return "Enabled"
-		}
-		return "Disabled"
-	}},
+	{"State", stateOf},
+}
+
+func stateOf(p client.Principal) string {
+	switch {
+	case p.Properties.BuiltIn:
+		return "Built-in"
+	case p.Properties.Enabled:
+		return "Enabled"
+	}
+	return "Disabled"
+}
+
+func rolesOf(p client.Principal) string {
+	lines := make([]string, len(p.Properties.Roles))
+	for i, r := range p.Properties.Roles {
+		lines[i] = r.RoleName + " at " + r.Scope
+	}
+	return strings.Join(lines, "\n\t")
 }
 
 var onePrincipal = append(principalColumns[:len(principalColumns):len(principalColumns)],
@@ -34,13 +45,7 @@ var onePrincipal = append(principalColumns[:len(principalColumns):len(principalC
 		}
 		return strings.Join(lines, "\n\t")
 	}},
-	column[client.Principal]{"Roles", func(p client.Principal) string {
-		lines := make([]string, len(p.Properties.Roles))
-		for i, r := range p.Properties.Roles {
-			lines[i] = r.RoleName + " at " + r.Scope
-		}
-		return strings.Join(lines, "\n\t")
-	}},
+	column[client.Principal]{"Roles", rolesOf},
 	column[client.Principal]{"Client secret", func(p client.Principal) string { return p.Properties.SecretText }},
 )
 
@@ -59,7 +64,7 @@ func describe(c client.Credential) string {
 
 func principalCommand() *cobra.Command {
 	list := verb("list", "List who may log in", "kluis principal list", cobra.NoArgs, func(c *call) error {
-		all, err := c.Principals(c.ctx())
+		all, err := c.applications()
 		if err != nil {
 			return err
 		}
@@ -88,7 +93,7 @@ func principalCommand() *cobra.Command {
 		return nil
 	})
 	return noun("principal", "Applications that may log in",
-		"A principal is an application that logs in with a client secret or a certificate. What it may do is said by its roles. PRINCIPAL is a name, a client id or an object id.",
+		"A principal is an application that logs in with a client secret or a certificate. What it may do is said by its roles. PRINCIPAL is a name, a client id or an object id.\nPeople are principals, too: see 'kluis user'.",
 		principalCreate(), list, show, principalRotate(), remove,
 		principalEnable("disable", "Keep a principal from logging in; its tokens stop working at once", false),
 		principalEnable("enable", "Let a disabled principal log in again", true))
@@ -205,9 +210,15 @@ func principalEnable(word, short string, enabled bool) *cobra.Command {
 	})
 }
 
-// principal finds the object id of a principal by its name, its client id or its object id.
-func (c *call) principal(name string) (string, error) {
+// applications are the principals that are no people.
+func (c *call) applications() ([]client.Principal, error) {
 	all, err := c.Principals(c.ctx())
+	return slices.DeleteFunc(all, func(p client.Principal) bool { return p.Properties.Kind == client.KindUser }), err
+}
+
+// principal finds the object id of an application by its name, its client id or its object id.
+func (c *call) principal(name string) (string, error) {
+	all, err := c.applications()
 	if err != nil {
 		return "", err
 	}

@@ -12,13 +12,17 @@ const (
 	principalType     = "Kluis.Identity/principals"
 )
 
-// Principal is who may log in. Its name is the object id.
+// KindUser is the kind of the principals that are people.
+const KindUser = "User"
+
+// Principal is who may log in: an application, or a person. Its name is the object id.
 type Principal = Resource[PrincipalProperties]
 
 // PrincipalProperties say who it is. SecretText is there only in the answer to the request that made it.
 type PrincipalProperties struct {
 	DisplayName string          `json:"displayName"`
 	AppID       string          `json:"appId"`
+	SignInName  string          `json:"userPrincipalName"`
 	Kind        string          `json:"kind"`
 	Enabled     bool            `json:"accountEnabled"`
 	BuiltIn     bool            `json:"builtIn"`
@@ -54,6 +58,15 @@ type NewCredential struct {
 	Scope       string `json:"scope,omitempty"`
 }
 
+// NewUser asks for a person. Without a password one is drawn.
+type NewUser struct {
+	SignInName  string `json:"userPrincipalName"`
+	DisplayName string `json:"displayName,omitempty"`
+	Password    string `json:"password,omitempty"`
+	Role        string `json:"role,omitempty"`
+	Scope       string `json:"scope,omitempty"`
+}
+
 func (c *Client) principalID(id string) armid.ID { return c.Subscription().Resource(principalType, id) }
 
 // Principals lists all principals, without credentials and roles.
@@ -71,6 +84,25 @@ func (c *Client) CreatePrincipal(ctx context.Context, n NewCredential) (Principa
 	var p Principal
 	err := c.do(ctx, http.MethodPost, collection(c.Subscription(), "Kluis.Identity")+"/createPrincipal", versionPrincipals, n, &p)
 	return p, err
+}
+
+// CreateUser makes a person.
+func (c *Client) CreateUser(ctx context.Context, n NewUser) (Principal, error) {
+	var p Principal
+	err := c.do(ctx, http.MethodPost, collection(c.Subscription(), "Kluis.Identity")+"/createUser", versionPrincipals, n, &p)
+	return p, err
+}
+
+// ResetPassword gives a person another password, and ends what he had signed in to. Without a password one is drawn.
+func (c *Client) ResetPassword(ctx context.Context, id, password string) (Principal, error) {
+	var p Principal
+	err := c.do(ctx, http.MethodPost, c.principalID(id).String()+"/resetPassword", versionPrincipals, NewUser{Password: password}, &p)
+	return p, err
+}
+
+// EndSessions ends everything that a person has signed in to.
+func (c *Client) EndSessions(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodPost, c.principalID(id).String()+"/revokeSignInSessions", versionPrincipals, nil, nil)
 }
 
 // DeletePrincipal removes one.

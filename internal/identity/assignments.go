@@ -24,7 +24,7 @@ const (
 type Assignment struct {
 	Name          string // a GUID; with the scope it makes the id
 	PrincipalID   string // object id
-	PrincipalType string // Azure's word; ServicePrincipal where nothing was said
+	PrincipalType string // Azure's word: ServicePrincipal or User
 	Role          string // id of a built-in role
 	Scope         armid.ID
 	Description   string
@@ -89,7 +89,10 @@ func (s *Service) PutRoleAssignment(ctx context.Context, a Assignment) (put Assi
 		if err != nil || p.ObjectID != strings.ToLower(a.PrincipalID) {
 			return noSuchAssignee(a.PrincipalID, s.tenant, err)
 		}
-		a.PrincipalID = p.ObjectID
+		if a.PrincipalType != "" && !strings.EqualFold(a.PrincipalType, p.assigneeType()) {
+			return otherAssigneeType(p, a.PrincipalType)
+		}
+		a.PrincipalID, a.PrincipalType = p.ObjectID, p.assigneeType()
 		old, found, err := assignmentNamed(ctx, tx, a.Name)
 		if err != nil {
 			return err
@@ -189,13 +192,16 @@ func (s *Service) checkAssignment(a *Assignment) error {
 		return badAssignment("scope", "roles are assigned in the subscription "+s.subscription)
 	}
 	a.Name = name.String()
-	if a.PrincipalType == "" {
-		a.PrincipalType = servicePrincipal
-	}
 	return nil
 }
 
-const servicePrincipal = "ServicePrincipal"
+// assigneeType is Azure's word, in role assignments, for what a principal is.
+func (p Principal) assigneeType() string {
+	if p.Kind == User {
+		return "User"
+	}
+	return "ServicePrincipal"
+}
 
 // RoleDefinitions returns the roles that may be assigned at the scope: all of them, everywhere.
 func (s *Service) RoleDefinitions(ctx context.Context, scope armid.ID) ([]Role, error) {

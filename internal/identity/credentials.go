@@ -19,8 +19,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"kluis/internal/database"
 	"kluis/internal/secret"
 )
@@ -33,6 +31,8 @@ const (
 	minRSABits     = 2048
 )
 
+var noEnd time.Time
+
 // CredentialKind says how a credential proves its principal.
 type CredentialKind string
 
@@ -40,6 +40,7 @@ type CredentialKind string
 const (
 	SecretCredential      CredentialKind = "secret"
 	CertificateCredential CredentialKind = "certificate"
+	PasswordCredential    CredentialKind = "password"
 )
 
 // Credential is one of the things by which a principal proves itself, without the proof.
@@ -57,7 +58,7 @@ type credential struct {
 	Credential
 	principal string
 	salt      []byte
-	proof     []byte // hash of a secret; a certificate, DER
+	proof     []byte // hash of a secret; a certificate, DER; of a password, the number of its recipe and the hash
 }
 
 func (c credential) expired(now time.Time) bool { return !c.Expires.IsZero() && !now.Before(c.Expires) }
@@ -102,7 +103,7 @@ func (s *Service) AddCertificate(ctx context.Context, idOrAppID, name string, ce
 
 func (s *Service) addCredential(ctx context.Context, idOrAppID string, c credential) error {
 	return s.db.InTx(ctx, func(tx *database.Tx) error {
-		p, err := s.changeable(ctx, tx, idOrAppID)
+		p, err := s.application(ctx, tx, idOrAppID)
 		if err != nil {
 			return err
 		}
@@ -126,7 +127,7 @@ func (s *Service) addCredential(ctx context.Context, idOrAppID string, c credent
 // RemoveCredential takes one away. Tokens that were got with it work until they expire.
 func (s *Service) RemoveCredential(ctx context.Context, idOrAppID, credentialID string) error {
 	return s.db.InTx(ctx, func(tx *database.Tx) error {
-		p, err := s.changeable(ctx, tx, idOrAppID)
+		p, err := s.application(ctx, tx, idOrAppID)
 		if err != nil {
 			return err
 		}
@@ -146,7 +147,7 @@ func (s *Service) NewSecret(ctx context.Context, idOrAppID string) (secret.Bytes
 		return secret.Bytes{}, err
 	}
 	err = s.db.InTx(ctx, func(tx *database.Tx) error {
-		p, err := s.changeable(ctx, tx, idOrAppID)
+		p, err := s.application(ctx, tx, idOrAppID)
 		if err != nil {
 			return err
 		}
@@ -171,11 +172,11 @@ func (s *Service) newCredential(kind CredentialKind, name string, expires time.T
 	if !expires.IsZero() && !now.Before(expires) {
 		return credential{}, badCredential("it has expired already")
 	}
-	id, err := uuid.NewRandomFromReader(s.rand)
+	id, err := s.newID("id of credential")
 	if err != nil {
-		return credential{}, fmt.Errorf("draw id of credential: %w", err)
+		return credential{}, err
 	}
-	return credential{Credential: Credential{ID: id.String(), Kind: kind, Name: name, Created: now, Expires: expires}}, nil
+	return credential{Credential: Credential{ID: id, Kind: kind, Name: name, Created: now, Expires: expires}}, nil
 }
 
 func (s *Service) newCertificate(name string, certificate []byte, expires time.Time) (credential, error) {

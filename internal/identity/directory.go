@@ -73,25 +73,40 @@ func (d Directory) entry(ctx context.Context, id string) (e Entry, err error) {
 
 // Create makes an application. Its secret, if it gets one, can't be had again.
 func (d Directory) Create(ctx context.Context, n NewPrincipal) (Entry, secret.Bytes, error) {
-	none := secret.Bytes{}
-	if err := d.authorize(ctx, "/write"); err != nil {
-		return Entry{}, none, err
-	}
-	if n.Role != "" {
-		role, known := RoleNamed(n.Role)
-		if !known {
-			return Entry{}, none, unknownRole(n.Role)
-		}
-		if err := d.s.authorizeAssigning(ctx, "/write", n.Scope, role); err != nil {
-			return Entry{}, none, err
-		}
+	if err := d.authorizeCreating(ctx, n.Role, n.Scope); err != nil {
+		return Entry{}, secret.Bytes{}, err
 	}
 	p, clientSecret, err := d.s.create(ctx, n)
 	if err != nil {
-		return Entry{}, none, err
+		return Entry{}, secret.Bytes{}, err
 	}
 	e, err := d.entry(ctx, p.ObjectID)
 	return e, clientSecret, err
+}
+
+// CreateUser makes a person. The password, if it was drawn, can't be had again.
+func (d Directory) CreateUser(ctx context.Context, n NewUser) (Entry, secret.Bytes, error) {
+	if err := d.authorizeCreating(ctx, n.Role, n.Scope); err != nil {
+		return Entry{}, secret.Bytes{}, err
+	}
+	p, password, err := d.s.createUser(ctx, n)
+	if err != nil {
+		return Entry{}, secret.Bytes{}, err
+	}
+	e, err := d.entry(ctx, p.ObjectID)
+	return e, password, err
+}
+
+// authorizeCreating asks whether the caller may make a principal, and give it that role.
+func (d Directory) authorizeCreating(ctx context.Context, roleName string, scope armid.ID) error {
+	if err := d.authorize(ctx, "/write"); err != nil || roleName == "" {
+		return err
+	}
+	role, known := RoleNamed(roleName)
+	if !known {
+		return unknownRole(roleName)
+	}
+	return d.s.authorizeAssigning(ctx, "/write", scope, role)
 }
 
 // Delete removes a principal with its credentials and roles. Nobody removes himself: so somebody is left who can
@@ -121,10 +136,31 @@ func (d Directory) SetDisabled(ctx context.Context, id string, disabled bool) (E
 }
 
 func (d Directory) notCaller(ctx context.Context, id string) error {
-	if p, ok := From(ctx); ok && (strings.EqualFold(id, p.ObjectID) || strings.EqualFold(id, p.AppID)) {
+	if p, ok := From(ctx); ok && (strings.EqualFold(id, p.ObjectID) || p.AppID != "" && strings.EqualFold(id, p.AppID)) {
 		return notYourself(p)
 	}
 	return nil
+}
+
+// ResetPassword gives a person another password, which is returned if it was drawn, and ends what he had signed in to.
+func (d Directory) ResetPassword(ctx context.Context, id string, given secret.Bytes) (Entry, secret.Bytes, error) {
+	if err := d.authorize(ctx, "/write"); err != nil {
+		return Entry{}, secret.Bytes{}, err
+	}
+	password, err := d.s.ResetPassword(ctx, id, given)
+	if err != nil {
+		return Entry{}, secret.Bytes{}, err
+	}
+	e, err := d.entry(ctx, id)
+	return e, password, err
+}
+
+// EndSessions ends everything that a person has signed in to.
+func (d Directory) EndSessions(ctx context.Context, id string) error {
+	if err := d.authorize(ctx, "/write"); err != nil {
+		return err
+	}
+	return d.s.EndSessions(ctx, id)
 }
 
 // AddSecret gives a principal one more secret. It can't be had again.

@@ -65,16 +65,16 @@ func (s *Service) assignment(ctx context.Context, tx *database.Tx, principal, ro
 	if err != nil {
 		return Assignment{}, err
 	}
-	return s.grant(p.ObjectID, known.ID, scope), nil
+	return s.grant(p, known.ID, scope), nil
 }
 
 // owner is the id of the role of the first administrator.
 const owner = "8e3af657-a8ff-443c-a75c-2fe8c4bcb635"
 
 // grant is an assignment that the server makes.
-func (s *Service) grant(objectID, roleID string, scope armid.ID) Assignment {
+func (s *Service) grant(p Principal, roleID string, scope armid.ID) Assignment {
 	now := s.now()
-	return Assignment{Name: grantName(objectID, roleID, scope), PrincipalID: objectID, PrincipalType: servicePrincipal, Role: roleID, Scope: scope,
+	return Assignment{Name: grantName(p.ObjectID, roleID, scope), PrincipalID: p.ObjectID, PrincipalType: p.assigneeType(), Role: roleID, Scope: scope,
 		Created: now, Updated: now}
 }
 

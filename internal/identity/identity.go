@@ -1,8 +1,8 @@
 // Package identity decides who calls and what they may do.
 //
-// A principal is an application with generated secrets or certificates. It trades one of them for a token
-// (a signed JWT, one hour, one audience) and shows the token with every call; Verify turns the token back into
-// the principal. What a principal may do is the sum of its assignments: a built-in role at a scope,
+// A principal is an application with generated secrets or certificates, or a person with a password. An application trades
+// a secret for a token (a signed JWT, one hour, one audience) and shows the token with every call; Verify turns the token
+// back into the principal. What a principal may do is the sum of its assignments: a built-in role at a scope,
 // holding for everything below that scope. Authorize is the one place where that is decided, it is
 // called by services and not by doors, and it denies whatever nothing allows. It also heeds locks, which forbid
 // everybody to delete or change what is at their scope and below. What roles allow with the content of
@@ -10,7 +10,8 @@
 //
 // Invariants:
 //
-//   - A client secret is stored only as a salted hash; it is returned once, when it is made.
+//   - A client secret is stored only as a salted hash; it is returned once, when it is made. A password that a person has
+//     chosen can be guessed, so its hash is a costly one, and who fails too often is refused for a while.
 //   - Signing keys are stored sealed (Options.Seal) and never leave the process. One is believed until the last token
 //     that it signed has expired.
 //   - An assertion is accepted once for each audience, and only for this server's own token endpoint.
@@ -71,7 +72,9 @@ type Service struct {
 	keyLife      time.Duration
 	keys         atomic.Pointer[[]signingKey] // newest first; never empty
 	looked       atomic.Int64                 // when a key was looked for that was not there, in Unix microseconds
-	attempts     attempts
+	attempts     attempts                     // of applications
+	guesses      attempts                     // of people
+	passwords    passwords
 }
 
 // New opens the service. At the first start it makes the signing key.
@@ -86,6 +89,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		db: o.DB, tenant: o.TenantID, subscription: o.SubscriptionID,
 		issuer: strings.TrimRight(o.Issuer, "/") + "/" + o.TenantID + "/v2.0",
 		now:    o.Now, rand: o.Rand, seal: o.Seal, keyLife: o.KeyLife,
+		attempts: attempts{allowance: drawn}, guesses: attempts{allowance: chosen}, passwords: newPasswords(),
 	}
 	if s.rand == nil {
 		s.rand = rand.Reader

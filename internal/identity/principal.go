@@ -3,18 +3,30 @@ package identity
 // Kind says what a principal is.
 type Kind string
 
-// Application is the one kind there is: it proves itself with secrets and certificates.
-const Application Kind = "Application"
+// The kinds of principals. An application proves itself with secrets and certificates, a person with a password.
+const (
+	Application Kind = "Application"
+	User        Kind = "User"
+)
 
-// Principal is who calls: an application, or the backup service itself.
+// Principal is who calls: an application, a person, or the backup service itself.
 type Principal struct {
-	ObjectID string // what assignments and access policies name
-	AppID    string // what the application logs in with
-	TenantID string
-	Name     string
-	Kind     Kind
-	BuiltIn  bool // part of the product: it can't log in, can't be deleted and has no ARM rights
-	Disabled bool // can't log in, and what tokens it has are refused
+	ObjectID   string // what assignments and access policies name
+	AppID      string // what an application logs in with; a person has none
+	SignInName string // what a person signs in with; an application has none
+	TenantID   string
+	Name       string
+	Kind       Kind
+	BuiltIn    bool // part of the product: it can't log in, can't be deleted and has no ARM rights
+	Disabled   bool // can't log in, and what tokens it has are refused
+}
+
+// login is the name that a principal gives when it logs in.
+func (p Principal) login() string {
+	if p.Kind == User {
+		return p.SignInName
+	}
+	return p.AppID
 }
 
 // BackupManagementService is the principal as which backups read keys and secrets. The application id

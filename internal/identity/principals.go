@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"kluis/internal/armid"
 	"kluis/internal/database"
 	"kluis/internal/secret"
@@ -31,24 +29,27 @@ func (s *Service) create(ctx context.Context, n NewPrincipal) (Principal, secret
 		return Principal{}, secret.Bytes{}, err
 	}
 	c.principal = r.ObjectID
-	err = s.db.InTx(ctx, func(tx *database.Tx) error {
-		if err := insertWith(ctx, tx, r, c); err != nil || n.Role == "" {
-			return err
-		}
-		a, err := s.assignment(ctx, tx, r.ObjectID, n.Role, n.Scope)
-		if err != nil {
-			return err
-		}
-		if who, ok := From(ctx); ok {
-			a.CreatedBy, a.UpdatedBy = who.ObjectID, who.ObjectID
-		}
-		_, err = insertAssignment(ctx, tx, a)
-		return err
-	})
+	err = s.db.InTx(ctx, func(tx *database.Tx) error { return s.insertWithRole(ctx, tx, r, c, n.Role, n.Scope) })
 	if err != nil {
 		return Principal{}, secret.Bytes{}, fmt.Errorf("create principal: %w", err)
 	}
 	return s.full(r.Principal), clientSecret, nil
+}
+
+// insertWithRole stores a new principal with its first credential and, if it names one, a role.
+func (s *Service) insertWithRole(ctx context.Context, tx *database.Tx, r record, c credential, role string, scope armid.ID) error {
+	if err := insertWith(ctx, tx, r, c); err != nil || role == "" {
+		return err
+	}
+	a, err := s.assignment(ctx, tx, r.ObjectID, role, scope)
+	if err != nil {
+		return err
+	}
+	if who, ok := From(ctx); ok {
+		a.CreatedBy, a.UpdatedBy = who.ObjectID, who.ObjectID
+	}
+	_, err = insertAssignment(ctx, tx, a)
+	return err
 }
 
 func (s *Service) firstCredential(n NewPrincipal) (credential, secret.Bytes, error) {
@@ -78,7 +79,7 @@ func (s *Service) Bootstrap(ctx context.Context, name string) (p Principal, clie
 		if err := insertWith(ctx, tx, r, c); err != nil {
 			return err
 		}
-		_, err = insertAssignment(ctx, tx, s.grant(r.ObjectID, owner, armid.Subscription(s.subscription)))
+		_, err = insertAssignment(ctx, tx, s.grant(r.Principal, owner, armid.Subscription(s.subscription)))
 		return err
 	})
 	if err != nil {
@@ -133,6 +134,11 @@ func (s *Service) SetDisabled(ctx context.Context, idOrAppID string, disabled bo
 		if err != nil {
 			return err
 		}
+		if disabled {
+			if err := endSessions(ctx, tx, p.ObjectID); err != nil {
+				return err
+			}
+		}
 		return updateDisabled(ctx, tx, p.ObjectID, disabled)
 	})
 }
@@ -173,15 +179,15 @@ func (s *Service) newPrincipal(name string) (record, error) {
 	if name == "" || len(name) > maxName || strings.ContainsFunc(name, isControl) {
 		return record{}, badPrincipalName()
 	}
-	objectID, err := uuid.NewRandomFromReader(s.rand)
+	objectID, err := s.newID("object id")
 	if err != nil {
-		return record{}, fmt.Errorf("draw object id: %w", err)
+		return record{}, err
 	}
-	appID, err := uuid.NewRandomFromReader(s.rand)
+	appID, err := s.newID("application id")
 	if err != nil {
-		return record{}, fmt.Errorf("draw application id: %w", err)
+		return record{}, err
 	}
-	return record{Principal{ObjectID: objectID.String(), AppID: appID.String(), Name: name, Kind: Application}, database.Micros(s.now())}, nil
+	return record{Principal: Principal{ObjectID: objectID, AppID: appID, Name: name, Kind: Application}, created: database.Micros(s.now())}, nil
 }
 
 // newApplication makes one, with a secret, that is not stored yet.

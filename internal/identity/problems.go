@@ -23,6 +23,7 @@ const (
 const (
 	CodeInvalidClient      = "invalid_client"
 	CodeUnauthorizedClient = "unauthorized_client"
+	CodeInvalidGrant       = "invalid_grant"
 	CodeInvalidScope       = "invalid_scope"
 	CodeTryLater           = "temporarily_unavailable"
 )
@@ -103,6 +104,22 @@ func tooManyFailures() *problem.Error {
 		WithTarget("client_id").WithAdvice("Correct the credentials, wait a minute and try again.")
 }
 
+func tooManyGuesses() *problem.Error {
+	return problem.New(problem.Unavailable, CodeTryLater,
+		"AADSTS50053: Sign-in was tried too many times with a wrong name or password, and is refused for a while.").
+		WithTarget("password").WithAdvice("Wait a minute and try again; an administrator can reset the password (kluis user reset-password).")
+}
+
+func wrongPassword() *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidGrant, "AADSTS50126: The name or the password is wrong.").
+		WithTarget("password").WithAdvice("Check both; an administrator can reset the password (kluis user reset-password).")
+}
+
+func disabledUser() *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidGrant, "AADSTS50057: The user account is disabled.").
+		WithTarget("username").WithAdvice("Have an administrator enable it: kluis user enable.")
+}
+
 func badAssertion(cause error) *problem.Error {
 	return problem.New(problem.Unauthenticated, CodeInvalidClient, "AADSTS50027: JWT token is invalid or malformed: %s.", clip(cause.Error())).
 		WithTarget("client_assertion").WithAdvice("Sign a JWT with RS256, PS256 or ES256; its header has x5t#S256 or x5t, its claims are iss, sub, aud, exp and jti.")
@@ -151,7 +168,7 @@ func missingAudience() *problem.Error {
 func authorizationFailed(p Principal, action string, scope armid.ID) *problem.Error {
 	return problem.New(problem.Denied, "AuthorizationFailed",
 		"The client '%s' with object id '%s' does not have authorization to perform action '%s' over scope '%s' or the scope is invalid. If access was recently granted, please refresh your credentials.",
-		p.AppID, p.ObjectID, action, scope).
+		p.login(), p.ObjectID, action, scope).
 		WithTarget(scope.String()).
 		WithAdvice("Have an Owner assign '%s' a role that allows '%s' at this scope or above it.", p.Name, action)
 }
@@ -172,6 +189,32 @@ func badPrincipalName() *problem.Error {
 	return problem.New(problem.Invalid, "InvalidPrincipalName",
 		"The name of a principal has 1 to %d bytes and no control characters.", maxName).
 		WithTarget("name").WithAdvice("Choose another name.")
+}
+
+func badSignInName() *problem.Error {
+	return problem.New(problem.Invalid, "InvalidUserPrincipalName",
+		"A sign-in name is 1 to 64 letters, digits, dots, underscores, plus signs and hyphens, perhaps followed by @ and a domain.").
+		WithTarget("userPrincipalName").WithAdvice("Choose a name such as ada or ada@example.com.")
+}
+
+func signInNameTaken(name string) *problem.Error {
+	return problem.New(problem.Conflict, "UserPrincipalNameExists", "Another person has the sign-in name '%s'.", name).
+		WithTarget("userPrincipalName").WithAdvice("Choose another one; 'kluis user list' shows those that there are.")
+}
+
+func badPassword() *problem.Error {
+	return problem.New(problem.Invalid, "PasswordDoesNotComply", "A password has %d to %d bytes.", minPassword, maxPassword).
+		WithTarget("password").WithAdvice("Choose a longer one, such as a few words; or let one be drawn.")
+}
+
+func notAPerson(p Principal) *problem.Error {
+	return problem.New(problem.Conflict, "NotAUser", "The principal '%s' is an application, which has no password.", p.Name).
+		WithTarget(p.ObjectID).WithAdvice("Give it another secret: kluis principal rotate.")
+}
+
+func notAnApplication(p Principal) *problem.Error {
+	return problem.New(problem.Conflict, "NotAnApplication", "The principal '%s' is a person, who signs in with a password and nothing else.", p.Name).
+		WithTarget(p.ObjectID).WithAdvice("Reset the password (kluis user reset-password), or make an application for a script (kluis principal create).")
 }
 
 func notYourself(p Principal) *problem.Error {
@@ -232,6 +275,12 @@ func noSuchAssignee(id, tenant string, err error) error {
 	return problem.New(problem.Invalid, "PrincipalNotFound",
 		"Principal %s does not exist in the directory %s. Check that you have the correct principal ID.", clip(id), tenant).
 		WithTarget("principalId").WithAdvice("Give the object id of a principal, which is not its application id.")
+}
+
+func otherAssigneeType(p Principal, said string) *problem.Error {
+	return problem.New(problem.Invalid, "UnmatchedPrincipalType",
+		"The PrincipalId '%s' has type '%s', which is different from the specified principalType '%s'.", p.ObjectID, p.assigneeType(), clip(said)).
+		WithTarget("principalType").WithAdvice("Say '%s', or nothing.", p.assigneeType())
 }
 
 func assignmentExists(old Assignment) *problem.Error {

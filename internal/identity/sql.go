@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -15,17 +16,24 @@ import (
 // record is a principal with what only the database knows of it.
 type record struct {
 	Principal
-	created int64
+	created  int64
+	sessions int64 // how often what a person has signed in to was ended
 }
 
 func insertPrincipal(ctx context.Context, tx *database.Tx, r record) error {
-	_, err := tx.ExecContext(ctx, `INSERT INTO identity_principals (object_id, app_id, name, kind, disabled, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6)`, r.ObjectID, r.AppID, r.Name, r.Kind, r.Disabled, r.created)
+	_, err := tx.ExecContext(ctx, `INSERT INTO identity_principals (object_id, app_id, name, kind, disabled, created_at, sign_in_name)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)`, r.ObjectID, cmp.Or(r.AppID, r.ObjectID), r.Name, r.Kind, r.Disabled, r.created,
+		sql.NullString{String: r.SignInName, Valid: r.SignInName != ""})
 	return err
 }
 
 func updateDisabled(ctx context.Context, tx *database.Tx, objectID string, disabled bool) error {
 	_, err := tx.ExecContext(ctx, `UPDATE identity_principals SET disabled = $2 WHERE object_id = $1`, objectID, disabled)
+	return err
+}
+
+func endSessions(ctx context.Context, tx *database.Tx, objectID string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_principals SET sessions = sessions + 1 WHERE object_id = $1 AND kind = $2`, objectID, User)
 	return err
 }
 
@@ -37,7 +45,7 @@ func deletePrincipal(ctx context.Context, tx *database.Tx, objectID string) erro
 	return err
 }
 
-const selectPrincipal = `SELECT object_id, app_id, name, kind, disabled, created_at FROM identity_principals `
+const selectPrincipal = `SELECT object_id, app_id, name, kind, disabled, created_at, COALESCE(sign_in_name, ''), sessions FROM identity_principals `
 
 // principalByID finds a principal by object or application id, in lower case.
 func principalByID(ctx context.Context, tx *database.Tx, id string) (record, bool, error) {
@@ -49,10 +57,17 @@ func principalByName(ctx context.Context, tx *database.Tx, kind Kind, name strin
 	return scanPrincipal(tx.QueryRowContext(ctx, selectPrincipal+`WHERE kind = $1 AND name = $2 ORDER BY created_at, object_id LIMIT 1`, kind, name))
 }
 
+func principalBySignInName(ctx context.Context, tx *database.Tx, name string) (record, bool, error) {
+	return scanPrincipal(tx.QueryRowContext(ctx, selectPrincipal+`WHERE sign_in_name = $1`, name))
+}
+
 func scanPrincipal(row interface{ Scan(...any) error }) (r record, found bool, err error) {
-	err = row.Scan(&r.ObjectID, &r.AppID, &r.Name, &r.Kind, &r.Disabled, &r.created)
+	err = row.Scan(&r.ObjectID, &r.AppID, &r.Name, &r.Kind, &r.Disabled, &r.created, &r.SignInName, &r.sessions)
 	if errors.Is(err, sql.ErrNoRows) {
 		return record{}, false, nil
+	}
+	if r.Kind == User {
+		r.AppID = "" // the column holds something that is unique
 	}
 	return r, err == nil, err
 }

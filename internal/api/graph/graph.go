@@ -1,12 +1,12 @@
 // Package graph answers the few questions that Azure's clients put to Microsoft Graph: which principal has this
-// application id, and which have these object ids.
+// application id or sign-in name, which have these object ids, and who am I.
 //
 // az asks before it writes an access policy (keyvault create, set-policy --spn) or a role assignment (--assignee), because
 // both name a principal by its object id, which people don't know. So a caller with a token learns of the principals
 // whose ids or names it has, and there is no list of all of them. There are no groups, so what asks for one by name finds
 // none; nothing can be written.
 //
-// Source: Microsoft Graph REST API v1.0, servicePrincipal and directoryObject; what az 2.45 sends.
+// Source: Microsoft Graph REST API v1.0, servicePrincipal, user and directoryObject; what az 2.45 sends.
 package graph
 
 import (
@@ -24,6 +24,7 @@ import (
 // Directory knows the principals. identity.Service is one.
 type Directory interface {
 	Principal(ctx context.Context, idOrAppID string) (identity.Principal, error)
+	UserNamed(ctx context.Context, signInName string) (identity.Principal, error)
 }
 
 // Options is what the door needs from outside.
@@ -43,7 +44,8 @@ func Handler(d Directory, o Options) http.Handler {
 		"GET /v1.0/me":                         me,
 		"GET /v1.0/servicePrincipals":          h.search,
 		"GET /v1.0/servicePrincipals/{id}":     h.one,
-		"GET /v1.0/users":                      none,
+		"GET /v1.0/users":                      h.users,
+		"GET /v1.0/users/{id}":                 h.user,
 		"GET /v1.0/groups":                     none,
 		"POST /v1.0/directoryObjects/getByIds": h.byIDs,
 		"/":                                    notSupported,
@@ -87,16 +89,20 @@ func (d *door) answer(f func(r *http.Request) (any, error)) http.HandlerFunc {
 
 // principal is a principal in Graph's shape.
 type principal struct {
-	Type  string   `json:"@odata.type"`
-	ID    string   `json:"id"`
-	AppID string   `json:"appId"`
-	Name  string   `json:"displayName"`
-	Kind  string   `json:"servicePrincipalType"`
-	Names []string `json:"servicePrincipalNames"`
+	Type       string   `json:"@odata.type"`
+	ID         string   `json:"id"`
+	AppID      string   `json:"appId,omitempty"`
+	Name       string   `json:"displayName"`
+	Kind       string   `json:"servicePrincipalType,omitempty"`
+	Names      []string `json:"servicePrincipalNames,omitempty"`
+	SignInName string   `json:"userPrincipalName,omitempty"`
 }
 
 func encode(p identity.Principal) principal {
-	return principal{"#microsoft.graph.servicePrincipal", p.ObjectID, p.AppID, p.Name, "Application", []string{p.AppID}}
+	if p.Kind == identity.User {
+		return principal{Type: "#microsoft.graph.user", ID: p.ObjectID, Name: p.Name, SignInName: p.SignInName}
+	}
+	return principal{Type: "#microsoft.graph.servicePrincipal", ID: p.ObjectID, AppID: p.AppID, Name: p.Name, Kind: "Application", Names: []string{p.AppID}}
 }
 
 type list struct {
@@ -106,12 +112,28 @@ type list struct {
 func none(*http.Request) (any, error) { return list{[]principal{}}, nil }
 
 // me is for people; an application is told so, and az then looks itself up by its application id.
-func me(*http.Request) (any, error) {
+func me(r *http.Request) (any, error) {
+	if p, ok := identity.From(r.Context()); ok && p.Kind == identity.User {
+		return encode(p), nil
+	}
 	return nil, problem.New(problem.Invalid, "BadRequest", "/me request is only valid with delegated authentication flow.")
 }
 
 func (d *door) one(r *http.Request) (any, error) {
-	found, err := d.find(r.Context(), r.PathValue("id"), objectID)
+	found, err := d.find(r.Context(), r.PathValue("id"), ofApplication)
+	return theOne(r, found, err)
+}
+
+// user finds a person by object id or sign-in name.
+func (d *door) user(r *http.Request) (any, error) {
+	found, err := d.find(r.Context(), r.PathValue("id"), ofUser)
+	if err == nil && len(found) == 0 {
+		found, err = d.named(r.Context(), r.PathValue("id"))
+	}
+	return theOne(r, found, err)
+}
+
+func theOne(r *http.Request, found []principal, err error) (any, error) {
 	if err == nil && len(found) == 0 {
 		return nil, problem.New(problem.NotFound, "Request_ResourceNotFound",
 			"Resource '%.100s' does not exist or one of its queried reference-property objects are not present.", r.PathValue("id"))
@@ -120,6 +142,35 @@ func (d *door) one(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return found[0], nil
+}
+
+// users finds a person by what clients filter for. A filter of another kind finds nobody: az asks for people whose
+// mail or display name it is before it asks for groups.
+func (d *door) users(r *http.Request) (any, error) {
+	m := userFilter.FindStringSubmatch(r.URL.Query().Get("$filter"))
+	if m == nil {
+		return none(r)
+	}
+	if m[1] == "id" {
+		found, err := d.find(r.Context(), m[2], ofUser)
+		return list{found}, err
+	}
+	found, err := d.named(r.Context(), m[2])
+	return list{found}, err
+}
+
+var userFilter = regexp.MustCompile(`^\s*(userPrincipalName|id)\s+eq\s+'([^']*)'\s*$`)
+
+// named returns the person with a sign-in name, or nobody.
+func (d *door) named(ctx context.Context, name string) ([]principal, error) {
+	p, err := d.directory.UserNamed(ctx, name)
+	if e := problem.Of(err); e != nil && e.Kind == problem.NotFound {
+		return []principal{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []principal{encode(p)}, nil
 }
 
 // search finds a principal by what clients filter for: an application id, or an object id.
@@ -131,7 +182,7 @@ func (d *door) search(r *http.Request) (any, error) {
 	}
 	which := appID
 	if m[1] == "id" {
-		which = objectID
+		which = ofApplication
 	}
 	found, err := d.find(r.Context(), m[2]+m[3], which)
 	return list{found}, err
@@ -160,6 +211,20 @@ func (d *door) byIDs(r *http.Request) (any, error) {
 }
 
 func objectID(p identity.Principal) string { return p.ObjectID }
+
+func ofApplication(p identity.Principal) string {
+	if p.Kind == identity.User {
+		return ""
+	}
+	return p.ObjectID
+}
+
+func ofUser(p identity.Principal) string {
+	if p.Kind != identity.User {
+		return ""
+	}
+	return p.ObjectID
+}
 
 func appID(p identity.Principal) string { return p.AppID }
 

@@ -16,13 +16,15 @@ import (
 	"kluis/internal/problem"
 )
 
-// people knows one application beside the built-in principal.
+// people knows one application and one person beside the built-in principal.
 type people struct{}
 
 var admin = identity.Principal{ObjectID: "11111111-1111-1111-1111-111111111111", AppID: "22222222-2222-2222-2222-222222222222", Name: "admin"}
 
+var ada = identity.Principal{ObjectID: "33333333-3333-3333-3333-333333333333", SignInName: "ada@example.com", Name: "Ada", Kind: identity.User}
+
 func (people) Principal(_ context.Context, id string) (identity.Principal, error) {
-	for _, p := range []identity.Principal{admin, identity.BackupManagementService} {
+	for _, p := range []identity.Principal{admin, identity.BackupManagementService, ada} {
 		if strings.EqualFold(id, p.ObjectID) || strings.EqualFold(id, p.AppID) {
 			return p, nil
 		}
@@ -31,6 +33,13 @@ func (people) Principal(_ context.Context, id string) (identity.Principal, error
 		return identity.Principal{}, errors.New("a secret of the database")
 	}
 	return identity.Principal{}, problem.New(problem.NotFound, "PrincipalNotFound", "no %s", id)
+}
+
+func (people) UserNamed(_ context.Context, name string) (identity.Principal, error) {
+	if strings.EqualFold(name, ada.SignInName) {
+		return ada, nil
+	}
+	return identity.Principal{}, problem.New(problem.NotFound, "UserNotFound", "no %s", name)
 }
 
 func handler() http.Handler {
@@ -67,6 +76,13 @@ func TestGraph(t *testing.T) {
 		{"no JSON", "POST", "/v1.0/directoryObjects/getByIds", `{`, 400, "Request_BadRequest"},
 		{"me", "GET", "/v1.0/me", "", 400, "BadRequest"},
 		{"users", "GET", "/v1.0/users?$filter=x", "", 200, ""},
+		{"az looks for a person", "GET", "/v1.0/users?" + url.Values{"$filter": {"userPrincipalName eq 'Ada@example.com'"}}.Encode(), "", 200, ada.ObjectID},
+		{"a person who is not there", "GET", "/v1.0/users?" + url.Values{"$filter": {"userPrincipalName eq 'bob'"}}.Encode(), "", 200, ""},
+		{"an application is no person", "GET", "/v1.0/users?" + url.Values{"$filter": {"id eq '" + admin.ObjectID + "'"}}.Encode(), "", 200, ""},
+		{"a person by object id", "GET", "/v1.0/users/" + ada.ObjectID, "", 200, ada.ObjectID},
+		{"a person by name", "GET", "/v1.0/users/ada@example.com", "", 200, ada.ObjectID},
+		{"no such person", "GET", "/v1.0/users/" + admin.ObjectID, "", 404, "Request_ResourceNotFound"},
+		{"a person is no application", "GET", "/v1.0/servicePrincipals/" + ada.ObjectID, "", 404, "Request_ResourceNotFound"},
 		{"writing", "POST", "/v1.0/servicePrincipals", "{}", 400, "Request_BadRequest"},
 		{"a defect", "GET", search("appId eq 'broken'"), "", 500, "InternalServerError"},
 	} {

@@ -1,5 +1,5 @@
 // Package principals is the door to the principals of the directory: applications, with their secrets and
-// certificates. The paths are ours, in Resource Manager's manners, at the subscription:
+// certificates, and people, with their passwords. The paths are ours, in Resource Manager's manners, at the subscription:
 //
 //	GET    …/providers/Kluis.Identity/principals              all principals
 //	GET    …/providers/Kluis.Identity/principals/{id}         one, with its credentials and roles
@@ -9,9 +9,13 @@
 //	POST   …/principals/{id}/addCertificate                   {displayName?, endDateTime?, certificate}
 //	POST   …/principals/{id}/removeCredential                 {keyId}
 //	POST   …/principals/{id}/disable, …/enable
+//	POST   …/providers/Kluis.Identity/createUser              {userPrincipalName, displayName?, password?, role?, scope?}
+//	POST   …/principals/{id}/resetPassword                    {password?}
+//	POST   …/principals/{id}/revokeSignInSessions
 //
 // An id is the object id or the application id. The answers use Microsoft Graph's words (appId, displayName, keyId,
-// secretText). A secret is in the one answer to the request that made it, and never again.
+// secretText, userPrincipalName). A secret, or a password that was drawn because none was given, is in the one answer to
+// the request that made it, and never again.
 //
 // The door decodes, calls identity.Directory, which authorizes, and encodes.
 package principals
@@ -32,6 +36,9 @@ type Directory interface {
 	List(ctx context.Context) ([]identity.Principal, error)
 	Get(ctx context.Context, id string) (identity.Entry, error)
 	Create(ctx context.Context, n identity.NewPrincipal) (identity.Entry, secret.Bytes, error)
+	CreateUser(ctx context.Context, n identity.NewUser) (identity.Entry, secret.Bytes, error)
+	ResetPassword(ctx context.Context, id string, given secret.Bytes) (identity.Entry, secret.Bytes, error)
+	EndSessions(ctx context.Context, id string) error
 	Delete(ctx context.Context, id string) error
 	SetDisabled(ctx context.Context, id string, disabled bool) (identity.Entry, error)
 	AddSecret(ctx context.Context, id, name string, expires time.Time) (identity.Credential, secret.Bytes, error)
@@ -45,10 +52,10 @@ type door struct{ d Directory }
 func Provider(d Directory) arm.Provider {
 	h := door{d}
 	return arm.Provider{Namespace: "Kluis.Identity", Versions: map[string]arm.Versions{"Kluis.Identity": {"2026-11-01"}}, Resources: []arm.Resource{
-		{Type: "Kluis.Identity", Actions: map[string]arm.Handler{"createPrincipal": h.create}},
+		{Type: "Kluis.Identity", Actions: map[string]arm.Handler{"createPrincipal": h.create, "createUser": h.createUser}},
 		{Type: identity.PrincipalType, List: h.list, Get: h.get, Delete: h.remove, Actions: map[string]arm.Handler{
 			"addSecret": h.addSecret, "addCertificate": h.addCertificate, "removeCredential": h.removeCredential,
-			"disable": h.setDisabled(true), "enable": h.setDisabled(false)}},
+			"disable": h.setDisabled(true), "enable": h.setDisabled(false), "resetPassword": h.resetPassword, "revokeSignInSessions": h.endSessions}},
 	}}
 }
 
@@ -62,7 +69,8 @@ type entry struct {
 
 type properties struct {
 	DisplayName string       `json:"displayName"`
-	AppID       string       `json:"appId"`
+	AppID       string       `json:"appId,omitempty"`
+	SignInName  string       `json:"userPrincipalName,omitempty"`
 	Kind        string       `json:"kind"`
 	Enabled     bool         `json:"accountEnabled"`
 	BuiltIn     bool         `json:"builtIn,omitempty"`
@@ -87,7 +95,7 @@ type role struct {
 }
 
 func encode(id armid.ID, e identity.Entry) entry {
-	p := properties{DisplayName: e.Name, AppID: e.AppID, Kind: string(e.Kind), Enabled: !e.Disabled, BuiltIn: e.BuiltIn}
+	p := properties{DisplayName: e.Name, AppID: e.AppID, SignInName: e.SignInName, Kind: string(e.Kind), Enabled: !e.Disabled, BuiltIn: e.BuiltIn}
 	for _, c := range e.Credentials {
 		p.Credentials = append(p.Credentials, encodeCredential(c))
 	}
@@ -144,6 +152,21 @@ type request struct {
 	KeyID       string `json:"keyId"`
 	Role        string `json:"role"`
 	Scope       string `json:"scope"` // the subscription, if there is none
+	SignInName  string `json:"userPrincipalName"`
+	Password    string `json:"password"`
+}
+
+// place is where the role is given.
+func (q request) place(r *arm.Request) (armid.ID, error) {
+	if q.Scope == "" {
+		return armid.Subscription(r.ID.Subscription), nil
+	}
+	scope, err := armid.Parse(q.Scope)
+	if err != nil {
+		return scope, problem.New(problem.Invalid, "InvalidRequestContent", "scope is not a resource id: %v.", err).
+			WithTarget("scope").WithAdvice("Give the id of a subscription, a resource group or a resource.")
+	}
+	return scope, nil
 }
 
 func read(r *arm.Request) (q request, expires time.Time, err error) {
@@ -164,20 +187,60 @@ func (h door) create(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := identity.NewPrincipal{Name: q.DisplayName, Certificate: []byte(q.Certificate), Expires: expires, Role: q.Role, Scope: armid.Subscription(r.ID.Subscription)}
-	if q.Scope != "" {
-		if n.Scope, err = armid.Parse(q.Scope); err != nil {
-			return nil, problem.New(problem.Invalid, "InvalidRequestContent", "scope is not a resource id: %v.", err).
-				WithTarget("scope").WithAdvice("Give the id of a subscription, a resource group or a resource.")
-		}
+	scope, err := q.place(r)
+	if err != nil {
+		return nil, err
 	}
-	e, clientSecret, err := h.d.Create(ctx, n)
+	e, clientSecret, err := h.d.Create(ctx, identity.NewPrincipal{Name: q.DisplayName, Certificate: []byte(q.Certificate), Expires: expires, Role: q.Role, Scope: scope})
 	if err != nil {
 		return nil, err
 	}
 	body := encode(r.ID, e)
 	body.Properties.SecretText = string(clientSecret.Reveal()) // this is where the caller gets it
 	return arm.Created(body), nil
+}
+
+func (h door) createUser(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	q, _, err := read(r)
+	if err != nil {
+		return nil, err
+	}
+	scope, err := q.place(r)
+	if err != nil {
+		return nil, err
+	}
+	given := secret.New([]byte(q.Password))
+	defer given.Wipe()
+	e, password, err := h.d.CreateUser(ctx, identity.NewUser{Name: q.DisplayName, SignInName: q.SignInName, Password: given, Role: q.Role, Scope: scope})
+	if err != nil {
+		return nil, err
+	}
+	body := encode(r.ID, e)
+	body.Properties.SecretText = string(password.Reveal()) // this is where the caller gets it
+	return arm.Created(body), nil
+}
+
+func (h door) resetPassword(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	q, _, err := read(r)
+	if err != nil {
+		return nil, err
+	}
+	given := secret.New([]byte(q.Password))
+	defer given.Wipe()
+	e, password, err := h.d.ResetPassword(ctx, r.ID.Name(), given)
+	if err != nil {
+		return nil, err
+	}
+	body := encode(r.ID, e)
+	body.Properties.SecretText = string(password.Reveal()) // this is where the caller gets it
+	return arm.OK(body), nil
+}
+
+func (h door) endSessions(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if err := h.d.EndSessions(ctx, r.ID.Name()); err != nil {
+		return nil, err
+	}
+	return arm.NoContent(), nil
 }
 
 func (h door) addSecret(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
