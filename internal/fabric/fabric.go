@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"time"
 )
 
 // Extent is a range of a disk.
@@ -73,6 +74,9 @@ type Disk interface {
 	// Verify is called at the end: it fails if the image changed, shrank or went away while it was read.
 	Verify(ctx context.Context) error
 }
+
+// Dated is a Disk that knows when its image was last written to.
+type Dated interface{ Modified() time.Time }
 
 // Kind says what is wrong with an image.
 type Kind int

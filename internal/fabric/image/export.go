@@ -168,6 +168,7 @@ func (d *exportedDisk) ID() string                       { return d.id }
 func (d *exportedDisk) Size() int64                      { return d.export.Size() }
 func (*exportedDisk) Changed() bool                      { return false }
 func (d *exportedDisk) Verify(ctx context.Context) error { return d.file.verify(ctx) }
+func (d *exportedDisk) Modified() time.Time              { return d.file.modified }
 
 func (d *exportedDisk) close(ctx context.Context) error {
 	return errors.Join(d.export.close(ctx), d.file.Close())

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ func (d *rawDisk) ID() string                       { return d.id }
 func (d *rawDisk) Size() int64                      { return d.file.size }
 func (*rawDisk) Changed() bool                      { return false }
 func (d *rawDisk) Verify(ctx context.Context) error { return d.file.verify(ctx) }
+func (d *rawDisk) Modified() time.Time              { return d.file.modified }
 func (d *rawDisk) close(context.Context) error      { return d.file.Close() }
 
 // ReadAt reads what the file has. A file that has become shorter is an error, never a short disk.
