@@ -58,7 +58,7 @@ func (p *parts) doors(c config, host string) (http.Handler, error) {
 		Authority: p.base + "/" + p.install.TenantID, Suffix: vaultSuffix, Logger: p.log, NewID: uuid.NewString})
 	blobs := blob.Handler(p.storage, blob.Options{
 		Authenticate: login.Authenticate(p.identity, takes.forStorage),
-		Authority:    p.base + "/" + p.install.TenantID, Suffix: "blob." + p.domain, Now: time.Now, NewID: uuid.NewString, Logger: p.log})
+		Authority:    p.base + "/" + p.install.TenantID, Suffix: "blob." + p.domain, Disks: p.compute, Now: time.Now, NewID: uuid.NewString, Logger: p.log})
 	tokens := login.Handler(p.identity, login.Options{Bases: takes.bases, Takes: takes.has, ARMAudience: p.base, KeyVaultDNS: vaultSuffix, StorageDNS: host,
 		Now: time.Now, NewID: uuid.NewString, Logger: p.log})
 	directory := graph.Handler(p.identity, graph.Options{Authenticate: login.Authenticate(p.identity, takes.forManagement), Logger: p.log})

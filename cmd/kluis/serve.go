@@ -122,7 +122,7 @@ func (c config) openRoot(ctx context.Context, outside *keyservice.Services, log 
 }
 
 // keepHouse does, every hour, what is nobody's request: it lets go of what has been in soft delete for its time, and of
-// blocks that were uploaded and never committed; it rotates the keys whose policy says so, and those that sign tokens.
+// blocks that were uploaded and never committed, and of grants that have expired; it rotates the keys whose policy says so, and those that sign tokens.
 // When the root key was rotated, or its recipients have changed, it seals
 // and wraps anew, at once; what a server that was killed had left of that is done at the start.
 func (p *parts) keepHouse(ctx context.Context) {
@@ -143,6 +143,9 @@ func (p *parts) keepHouse(ctx context.Context) {
 		}
 		if err := p.storage.DropPending(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("drop blocks that were never committed", "error", err)
+		}
+		if err := p.compute.DropExpired(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("forget grants of access to disks that have expired", "error", err)
 		}
 		n, err := p.backup.Rewrap(ctx)
 		if n > 0 {
@@ -173,7 +176,11 @@ func (p *parts) reseal(ctx context.Context) error {
 	if keys > 0 {
 		p.log.Info("sealed anew under the present root key", "storage account keys", keys)
 	}
-	return errors.Join(err, keysErr, p.identity.Reseal(ctx, p.root, p.root.Mark()))
+	accesses, accessErr := p.compute.Reseal(ctx, p.root.Mark())
+	if accesses > 0 {
+		p.log.Info("sealed anew under the present root key", "grants of access to disks", accesses)
+	}
+	return errors.Join(err, keysErr, accessErr, p.identity.Reseal(ctx, p.root, p.root.Mark()))
 }
 
 // keepRoot leaves a copy of the wrapped root keys in the recovery store, one for each set of roots and recipients. A
@@ -302,7 +309,8 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 	}
 	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "blob." + host,
 		Bucket: objects.Prefix(p.store, "blobs/"), Seal: p.root, Rand: rand.Reader, Now: time.Now, NewID: uuid.NewString})
-	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Now: time.Now, NewID: uuid.NewString})
+	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images},
+		Seal: p.root, Rand: rand.Reader, BlobSuffix: "blob." + host, Now: time.Now, NewID: uuid.NewString})
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
 	var served backup.Exports
 	if p.exports != nil {
@@ -348,6 +356,9 @@ func (p *parts) close() error {
 	}
 	if p.exports != nil {
 		errs = append(errs, p.exports.Close())
+	}
+	if p.compute != nil {
+		errs = append(errs, p.compute.Close(context.Background()))
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())

@@ -64,7 +64,7 @@ func (s *Service) ChangeVM(ctx context.Context, id armid.ID, body json.RawMessag
 		}
 		vm.dropReadOnly()
 		vm.settle(old.Properties.VMID, old.Properties.TimeCreated)
-		if err := attach(ctx, tx, vm); err != nil {
+		if err := s.attach(ctx, tx, vm); err != nil {
 			return err
 		}
 		return putVM(ctx, tx, vm)

@@ -5,6 +5,8 @@
 // the disk resource. A virtual machine names its disks; a disk belongs to at most one machine, and one
 // that is attached cannot be deleted.
 //
+// Who may read a disk can get a URL for it, with which anybody can, for a time (access.go).
+//
 // Documents are kept as they were sent: what a client says about a VM that means nothing here is given
 // back, and is part of every recovery point. What is read from them is in VM and Disk (document.go).
 //
@@ -14,7 +16,9 @@ package compute
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -53,6 +57,15 @@ type Images interface {
 	Inspect(ctx context.Context, path string) (Image, error)
 	// Remove deletes a restored image.
 	Remove(ctx context.Context, path string) error
+	// Snapshot opens images for reading. While they are open, nobody who heeds locks writes to them.
+	Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoint) (fabric.Snapshot, error)
+}
+
+// Sealer encrypts what is stored. The context binds a sealed value to its place: it opens only with the
+// context it was sealed with.
+type Sealer interface {
+	Seal(context string, plain []byte) ([]byte, error)
+	Open(context string, sealed []byte) ([]byte, error)
 }
 
 // Options are the parts of a Service.
@@ -61,15 +74,21 @@ type Options struct {
 	Authorizer Authorizer
 	Groups     Groups
 	Images     Images
+	Seal       Sealer
+	Rand       io.Reader
+	BlobSuffix string // "blob.localhost:8443": a disk is read at https://md-….{suffix}/…
 	Now        func() time.Time
 	NewID      func() string
 }
 
-// Service keeps VMs and disks. It is safe for concurrent use.
-type Service struct{ o Options }
+// Service keeps VMs and disks. It is safe for concurrent use, and is to be closed.
+type Service struct {
+	o      Options
+	shares shares
+}
 
 // New returns the service.
-func New(o Options) *Service { return &Service{o} }
+func New(o Options) *Service { return &Service{o: o} }
 
 // PutDisk imports an image file as a disk, or changes the settings of a disk that exists. The image of a
 // disk never changes.
@@ -123,10 +142,10 @@ func changed(old diskRow, d Disk) (diskRow, error) {
 	if !strings.EqualFold(old.Location, d.Location) {
 		return diskRow{}, locationFixed(d.ID, old.Location)
 	}
-	image, vm, owned := old.image, old.vm, old.owned
+	image, vm, owned, access := old.image, old.vm, old.owned, old.accessUntil
 	d.Properties.UniqueID, d.Properties.TimeCreated = old.Properties.UniqueID, old.Properties.TimeCreated
 	d.Properties.CreationData = old.Properties.CreationData
-	return diskRow{Disk: d, image: image, vm: vm, owned: owned}, nil
+	return diskRow{Disk: d, image: image, vm: vm, owned: owned, accessUntil: access}, nil
 }
 
 func (s *Service) importImage(ctx context.Context, d Disk) (Image, error) {
@@ -170,7 +189,7 @@ func (s *Service) Disk(ctx context.Context, id armid.ID) (Disk, error) {
 // LookupDisk returns a disk, for jobs.
 func (s *Service) LookupDisk(ctx context.Context, id armid.ID) (Disk, error) {
 	row, err := s.diskRow(ctx, id)
-	return row.Disk, err
+	return row.shown(s.o.Now()), err
 }
 
 func (s *Service) diskRow(ctx context.Context, id armid.ID) (row diskRow, err error) {
@@ -189,7 +208,7 @@ func (s *Service) Disks(ctx context.Context, scope armid.ID) (disks []Disk, err 
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
 		rows, err := selectDisks(ctx, tx, scope)
 		for _, row := range rows {
-			disks = append(disks, row.Disk)
+			disks = append(disks, row.shown(s.o.Now()))
 		}
 		return err
 	})
@@ -231,8 +250,11 @@ func (s *Service) removeDisk(ctx context.Context, id armid.ID) (existed bool, er
 		if row.vm != "" {
 			return diskAttached(row.Disk, row.vm)
 		}
+		if row.isShared(s.o.Now()) {
+			return diskShared(row.Disk)
+		}
 		existed = true
-		return deleteDisk(ctx, tx, id)
+		return errors.Join(deleteDisk(ctx, tx, id), deleteAccess(ctx, tx, id))
 	})
 	if err != nil || !existed || !row.owned {
 		return existed, err
@@ -274,7 +296,7 @@ func (s *Service) PutVM(ctx context.Context, vm VM) (_ VM, created bool, err err
 			}
 			vm.settle(old.Properties.VMID, old.Properties.TimeCreated)
 		}
-		if err := attach(ctx, tx, vm); err != nil {
+		if err := s.attach(ctx, tx, vm); err != nil {
 			return err
 		}
 		return putVM(ctx, tx, vm)
@@ -283,8 +305,9 @@ func (s *Service) PutVM(ctx context.Context, vm VM) (_ VM, created bool, err err
 }
 
 // attach gives a VM its disks, and lets go of those that it no longer names.
-func attach(ctx context.Context, tx *database.Tx, vm VM) error {
-	if err := detachAll(ctx, tx, vm.ID); err != nil {
+func (s *Service) attach(ctx context.Context, tx *database.Tx, vm VM) error {
+	had, err := detachAll(ctx, tx, vm.ID)
+	if err != nil {
 		return err
 	}
 	for _, id := range vm.DiskIDs() {
@@ -297,6 +320,9 @@ func attach(ctx context.Context, tx *database.Tx, vm VM) error {
 		}
 		if row.vm != "" {
 			return diskAttached(row.Disk, row.vm)
+		}
+		if !had[id.Key()] && row.isShared(s.o.Now()) {
+			return diskShared(row.Disk)
 		}
 		row.vm = vm.ID.String()
 		row.Properties.DiskState = attached
@@ -342,7 +368,7 @@ func (s *Service) DeleteVM(ctx context.Context, id armid.ID) (existed bool, err 
 		return false, err
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		if err := detachAll(ctx, tx, id); err != nil {
+		if _, err := detachAll(ctx, tx, id); err != nil {
 			return err
 		}
 		existed, err = deleteVM(ctx, tx, id)
@@ -351,19 +377,21 @@ func (s *Service) DeleteVM(ctx context.Context, id armid.ID) (existed bool, err 
 	return existed, err
 }
 
-// detachAll lets go of a VM's disks.
-func detachAll(ctx context.Context, tx *database.Tx, vm armid.ID) error {
+// detachAll lets go of a VM's disks, and says by their keys which they were.
+func detachAll(ctx context.Context, tx *database.Tx, vm armid.ID) (had map[string]bool, err error) {
 	rows, err := selectDisksOf(ctx, tx, vm)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	had = map[string]bool{}
 	for _, row := range rows {
 		row.vm, row.Properties.DiskState = "", unattached
 		if err := putDisk(ctx, tx, row); err != nil {
-			return err
+			return nil, err
 		}
+		had[row.ID.Key()] = true
 	}
-	return nil
+	return had, nil
 }
 
 // CountIn says how many VMs and disks a resource group holds.

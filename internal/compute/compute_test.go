@@ -2,6 +2,7 @@ package compute_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	"kluis/internal/database/databasetest"
 	"kluis/internal/fabric/image"
 	"kluis/internal/problem"
+	"kluis/internal/seal"
 )
 
 var (
@@ -35,6 +37,8 @@ type host struct {
 	t               *testing.T
 	images, restore string
 	denied          string // the action that is denied, if any
+	root            *seal.Root
+	now             time.Time
 	ids             int
 }
 
@@ -61,7 +65,11 @@ func (f files) Inspect(ctx context.Context, path string) (compute.Image, error) 
 
 func newHost(t *testing.T, db *database.DB) *host {
 	dir := t.TempDir()
-	h := &host{t: t, images: filepath.Join(dir, "images"), restore: filepath.Join(dir, "restore")}
+	root, _, err := seal.OpenOrCreate(filepath.Join(dir, "seal"), seal.Options{Rand: rand.Reader})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &host{t: t, root: root, now: start, images: filepath.Join(dir, "images"), restore: filepath.Join(dir, "restore")}
 	if err := os.Mkdir(h.images, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -70,13 +78,19 @@ func newHost(t *testing.T, db *database.DB) *host {
 		t.Fatal(err)
 	}
 	var ids sync.Mutex
-	h.Service = compute.New(compute.Options{DB: db, Authorizer: h, Groups: h, Images: files{f}, Now: func() time.Time { return start },
+	h.Service = compute.New(compute.Options{DB: db, Authorizer: h, Groups: h, Images: files{f}, Seal: root, Rand: rand.Reader,
+		BlobSuffix: "blob.localhost:8443", Now: func() time.Time { return h.now },
 		NewID: func() string {
 			ids.Lock()
 			defer ids.Unlock()
 			h.ids++
 			return fmt.Sprintf("00000000-0000-4000-8000-%012d", h.ids)
 		}})
+	t.Cleanup(func() {
+		if err := h.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	return h
 }
 

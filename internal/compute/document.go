@@ -127,6 +127,7 @@ type SettingsCollection struct {
 const (
 	attached   = "Attached"
 	unattached = "Unattached"
+	activeSAS  = "ActiveSAS" // somebody may read it by a URL, whether a VM has it or not
 )
 
 // resource is the frame of both documents.
@@ -388,6 +389,24 @@ type diskRow struct {
 	image Image
 	owned bool   // the image was written by a restore and goes with the disk
 	vm    string // id of the VM that has the disk, or ""
+
+	accessUntil time.Time // when the right to read it by a URL ends; zero where there is none
+}
+
+// isShared reports whether somebody may read the disk by a URL.
+func (r diskRow) isShared(now time.Time) bool { return now.Before(r.accessUntil) }
+
+// shown is the disk as it is told of now.
+func (r diskRow) shown(now time.Time) Disk {
+	switch {
+	case r.isShared(now):
+		r.Properties.DiskState = activeSAS
+	case r.vm != "":
+		r.Properties.DiskState = attached
+	default:
+		r.Properties.DiskState = unattached
+	}
+	return r.Disk
 }
 
 // settle fills in what the server says about a disk.
@@ -396,10 +415,7 @@ func (r *diskRow) settle(now time.Time, id string) {
 	if p.UniqueID == "" {
 		p.UniqueID, p.TimeCreated = id, now
 	}
-	p.ProvisioningState, p.DiskState = "Succeeded", unattached
-	if r.vm != "" {
-		p.DiskState = attached
-	}
+	p.ProvisioningState, p.DiskState = "Succeeded", r.shown(now).Properties.DiskState
 	r.ManagedBy = r.vm
 	p.SizeBytes = r.image.Size
 	p.SizeGB = (r.image.Size + 1<<30 - 1) >> 30

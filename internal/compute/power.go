@@ -28,18 +28,6 @@ func (s *Service) Stop(ctx context.Context, id armid.ID, action string) error {
 	return err
 }
 
-// RefuseAccess says that the bytes of a disk are not offered at a URL, to whoever might have had them.
-func (s *Service) RefuseAccess(ctx context.Context, id armid.ID, action string) error {
-	if err := s.o.Authorizer.Authorize(ctx, DiskType+"/"+action+"/action", id); err != nil {
-		return err
-	}
-	d, err := s.LookupDisk(ctx, id)
-	if err != nil {
-		return err
-	}
-	return noAccessToDisks(d)
-}
-
 // None is nil if the caller may know that there is no resource of a type: sizes to choose from, sets of machines.
 func (s *Service) None(ctx context.Context, typ string, scope armid.ID) error {
 	return s.o.Authorizer.Authorize(ctx, typ+"/read", scope)

@@ -111,6 +111,24 @@ func imageProblem(err error) error {
 	return problem.New(kind, code, "The file %s cannot be a disk: it %s.", image.Path, image.Kind).WithTarget(image.Path).WithAdvice("%s", advice).WithCause(err)
 }
 
+// imageUnreadable says why the image of a disk or snapshot cannot be read now, and not where it lies.
+func imageUnreadable(id armid.ID, err error) error {
+	image, ok := errors.AsType[*fabric.ImageError](err)
+	if !ok {
+		return err
+	}
+	code, advice := "DiskImageUnreadable", "Check the file that is the disk's sourceUri, and its permissions."
+	switch image.Kind {
+	case fabric.InUse:
+		code, advice = "DiskImageInUse", "Stop whatever writes to the disk: shut the machine down."
+	case fabric.Changed, fabric.Truncated:
+		code, advice = "DiskImageChanged", "Begin to read anew: what was read before and what would be read now are not of one disk."
+	case fabric.Missing:
+		code, advice = "DiskImageNotFound", "Put the image file back where the disk's sourceUri says."
+	}
+	return problem.New(problem.Conflict, code, "The image of %s cannot be read: it %s.", id.Name(), image.Kind).WithTarget(id.String()).WithAdvice("%s", advice).WithCause(err)
+}
+
 func invalidPatch(id armid.ID, err error) *problem.Error {
 	return problem.New(problem.Invalid, "InvalidRequestContent", "The change of %s cannot be read: %v.", id.Name(), err).
 		WithTarget(id.String()).WithAdvice("Send a JSON object with the members that are to change.")
@@ -127,7 +145,27 @@ func extensionIncomplete(id armid.ID) *problem.Error {
 		WithTarget(id.String()).WithAdvice("Say whose extension it is and which: properties.publisher and properties.type.")
 }
 
-func noAccessToDisks(d Disk) *problem.Error {
-	return problem.New(problem.Unsupported, "OperationNotSupported", "The bytes of the disk %s are not offered at a URL.", d.ID.Name()).
-		WithTarget(d.ID.String()).WithAdvice("Copy the image file that its sourceUri names, or export a recovery point's disk: kluis recovery-point export.")
+func invalidAccess(id armid.ID, parameter, why string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "Access to %s cannot be granted: %s is not valid, %s.", id.Name(), parameter, why).
+		WithTarget(parameter).WithAdvice("Ask for access Read, for up to 60 days.")
+}
+
+func accessNotSupported(id armid.ID, what string) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "Access to %s is granted for reading, as a VHD; %s is not supported here.", id.Name(), what).
+		WithTarget(id.String()).WithAdvice("Ask for access Read with fileFormat VHD.")
+}
+
+func diskShared(d Disk) *problem.Error {
+	return problem.New(problem.Conflict, "OperationNotAllowed", "The disk %s has an active shared access signature.", d.ID.Name()).
+		WithTarget(d.ID.String()).WithAdvice("Revoke it first (endGetAccess; kluis disk access revoke), or wait until it expires.")
+}
+
+func operationNotFound(id string) *problem.Error {
+	return problem.New(problem.NotFound, "NotFound", "There is no operation %.60s, or it was over long ago.", id).
+		WithAdvice("Ask for the resource itself.")
+}
+
+func accessDenied() *problem.Error {
+	return problem.New(problem.Denied, "AuthenticationFailed", "Server failed to authenticate the request: the signature of this URL is not valid, or no longer.").
+		WithAdvice("Grant access to the disk anew (beginGetAccess; kluis disk access grant).")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
@@ -35,10 +36,17 @@ func putDisk(ctx context.Context, tx *database.Tx, r diskRow) error {
 	return err
 }
 
+// diskRows are disks with the time until which they are shared.
+const diskRows = `SELECT ` + diskColumns + `, COALESCE(expires, 0) FROM disks LEFT JOIN disk_accesses USING (id_key)`
+
 func scanDisk(row interface{ Scan(...any) error }) (r diskRow, err error) {
 	var doc string
-	if err := row.Scan(&doc, &r.image.Path, &r.image.Format, &r.image.Size, &r.owned, &r.vm); err != nil {
+	var expires int64
+	if err := row.Scan(&doc, &r.image.Path, &r.image.Format, &r.image.Size, &r.owned, &r.vm, &expires); err != nil {
 		return r, err
+	}
+	if expires != 0 {
+		r.accessUntil = database.Time(expires)
 	}
 	if err := json.Unmarshal([]byte(doc), &r.Disk); err != nil {
 		return r, fmt.Errorf("decode disk: %w", err)
@@ -48,7 +56,7 @@ func scanDisk(row interface{ Scan(...any) error }) (r diskRow, err error) {
 }
 
 func selectDisk(ctx context.Context, tx *database.Tx, id armid.ID) (diskRow, error) {
-	r, err := scanDisk(tx.QueryRowContext(ctx, `SELECT `+diskColumns+` FROM disks WHERE id_key = $1`, id.Key()))
+	r, err := scanDisk(tx.QueryRowContext(ctx, diskRows+` WHERE id_key = $1`, id.Key()))
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, notFound(DiskType, id)
 	}
@@ -57,12 +65,12 @@ func selectDisk(ctx context.Context, tx *database.Tx, id armid.ID) (diskRow, err
 
 // selectDisks returns those below a scope: keys that begin with its key and a slash.
 func selectDisks(ctx context.Context, tx *database.Tx, scope armid.ID) ([]diskRow, error) {
-	return queryDisks(ctx, tx, `SELECT `+diskColumns+` FROM disks WHERE id_key >= $1 AND id_key < $2 ORDER BY id_key`,
+	return queryDisks(ctx, tx, diskRows+` WHERE id_key >= $1 AND id_key < $2 ORDER BY id_key`,
 		scope.Key()+"/", scope.Key()+"0") // '0' follows '/'
 }
 
 func selectDisksOf(ctx context.Context, tx *database.Tx, vm armid.ID) ([]diskRow, error) {
-	return queryDisks(ctx, tx, `SELECT `+diskColumns+` FROM disks WHERE vm_key = $1 ORDER BY id_key`, vm.Key())
+	return queryDisks(ctx, tx, diskRows+` WHERE vm_key = $1 ORDER BY id_key`, vm.Key())
 }
 
 func queryDisks(ctx context.Context, tx *database.Tx, query string, args ...any) ([]diskRow, error) {
@@ -84,6 +92,69 @@ func queryDisks(ctx context.Context, tx *database.Tx, query string, args ...any)
 
 func deleteDisk(ctx context.Context, tx *database.Tx, id armid.ID) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM disks WHERE id_key = $1`, id.Key())
+	return err
+}
+
+func putAccess(ctx context.Context, tx *database.Tx, a Access) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO disk_accesses (id_key, id, access, sealed, expires) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (id_key) DO UPDATE SET id = excluded.id, access = excluded.access, sealed = excluded.sealed, expires = excluded.expires`,
+		a.Resource.Key(), a.Resource.String(), a.ID, a.sealed, database.Micros(a.Expires))
+	return err
+}
+
+const accessColumns = `SELECT id, access, sealed, expires FROM disk_accesses`
+
+func scanAccess(row interface{ Scan(...any) error }) (a Access, err error) {
+	var id string
+	var expires int64
+	if err := row.Scan(&id, &a.ID, &a.sealed, &expires); err != nil {
+		return Access{}, err
+	}
+	a.Expires = database.Time(expires)
+	a.Resource, err = armid.Parse(id)
+	return a, err
+}
+
+// selectAccess returns the grant for a disk or snapshot; one without an id if there is none.
+func selectAccess(ctx context.Context, tx *database.Tx, id armid.ID) (Access, error) {
+	return accessOrNone(scanAccess(tx.QueryRowContext(ctx, accessColumns+` WHERE id_key = $1`, id.Key())))
+}
+
+func selectAccessNamed(ctx context.Context, tx *database.Tx, access string) (Access, error) {
+	return accessOrNone(scanAccess(tx.QueryRowContext(ctx, accessColumns+` WHERE access = $1`, access)))
+}
+
+func accessOrNone(a Access, err error) (Access, error) {
+	if errors.Is(err, sql.ErrNoRows) {
+		return Access{}, nil
+	}
+	return a, err
+}
+
+func selectAccesses(ctx context.Context, tx *database.Tx) ([]Access, error) {
+	rows, err := tx.QueryContext(ctx, accessColumns)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var all []Access
+	for rows.Next() {
+		a, err := scanAccess(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, rows.Err()
+}
+
+func deleteAccess(ctx context.Context, tx *database.Tx, id armid.ID) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM disk_accesses WHERE id_key = $1`, id.Key())
+	return err
+}
+
+func deleteExpired(ctx context.Context, tx *database.Tx, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM disk_accesses WHERE expires <= $1`, database.Micros(now))
 	return err
 }
 

@@ -23,6 +23,11 @@ type Blob struct {
 	etag string
 }
 
+// Described is a blob that is kept elsewhere, for conditions to be held against.
+func Described(name string, size int64, modified time.Time, etag string) Blob {
+	return Blob{Name: name, Size: size, Created: modified, Modified: modified, etag: etag}
+}
+
 // ETag changes whenever the blob does: its bytes, headers or metadata.
 func (b Blob) ETag() string { return `"` + b.etag + `"` }
 

@@ -4,7 +4,8 @@
 // An account answers at https://{account}.blob.{domain}/{container}/{blob}, and at /blob/{account}/… on any
 // other host, for clients in places where such hosts don't resolve. A caller shows a bearer token, signs the
 // request with one of the account's keys, or comes with a shared access signature (auth.go). Block blobs are
-// written whole or in blocks, and read whole or by range. Errors are the Blob service's XML. What a caller
+// written whole or in blocks, and read whole or by range. Disks to which access was granted are page blobs that are
+// only read, at hosts of their own (disk.go). Errors are the Blob service's XML. What a caller
 // asks for and does not get, such as a lease, a snapshot or a condition that is not known here, is refused,
 // never passed over.
 //
@@ -36,6 +37,7 @@ type Options struct {
 	Authenticate func(context.Context, *http.Request) (context.Context, error) // of a bearer token
 	Authority    string                                                        // where a client gets a token: https://host/tenant
 	Suffix       string                                                        // "blob.localhost": hosts are {account}.{suffix}, with any port
+	Disks        Disks
 	Now          func() time.Time
 	NewID        func() string
 	Logger       *slog.Logger
@@ -144,6 +146,9 @@ func (d *door) serve(w http.ResponseWriter, x request) error {
 			return invalidHeader("x-ms-version", "it is no version of the Blob service from "+oldestVersion+" on")
 		}
 		w.Header().Set("X-Ms-Version", version)
+	}
+	if d.o.Disks != nil && x.isDisk() {
+		return d.serveDisk(x.Context(), w, x)
 	}
 	ctx, err := d.authenticate(w, &x)
 	if err != nil {

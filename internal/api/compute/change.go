@@ -44,11 +44,6 @@ func (h handlers) stop(ctx context.Context, r *arm.Request) (*arm.Reply, error) 
 	return arm.OK(nil), nil
 }
 
-// noAccess answers who wants the URL of a disk's bytes.
-func (h handlers) noAccess(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	return nil, h.s.RefuseAccess(ctx, r.ID, r.Action)
-}
-
 // none are the types of which there is never anything, and for which clients ask all the same.
 func (h handlers) none() (all []arm.Resource) {
 	for _, typ := range []string{"Microsoft.Compute/availabilitySets", "Microsoft.Compute/virtualMachineScaleSets", "Microsoft.Compute/snapshots",

@@ -64,11 +64,6 @@ func TestPower(t *testing.T) {
 			t.Errorf("%s: %s", action, a.raw)
 		}
 	}
-	for _, action := range []string{"beginGetAccess", "endGetAccess"} {
-		if a := d.want(400, d.send("POST", disks+"os/"+action, "", `{"access":"Read","durationInSeconds":60}`)); at(a.body, "error", "code") != "OperationNotSupported" {
-			t.Errorf("%s: %s", action, a.raw)
-		}
-	}
 	for _, action := range []string{"powerOff", "deallocate"} {
 		d.want(200, d.send("POST", machines+"vm/"+action, "", nil))
 	}

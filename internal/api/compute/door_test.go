@@ -3,6 +3,7 @@ package compute_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -49,6 +50,26 @@ func (world) Inspect(_ context.Context, path string) (compute.Image, error) {
 	return compute.Image{Path: path, Format: "raw", Size: 2 << 30}, nil
 }
 
+func (world) Snapshot(context.Context, fabric.VM, fabric.Checkpoint) (fabric.Snapshot, error) {
+	return blank{}, nil
+}
+
+// plain keeps what others seal.
+type plain struct{}
+
+func (plain) Seal(_ string, b []byte) ([]byte, error) { return bytes.Clone(b), nil }
+func (plain) Open(_ string, b []byte) ([]byte, error) { return bytes.Clone(b), nil }
+
+// blank is a snapshot of one disk that nothing is read of.
+type blank struct {
+	fabric.Snapshot
+	fabric.Disk
+}
+
+func (b blank) Disks() []fabric.Disk      { return []fabric.Disk{b} }
+func (blank) Size() int64                 { return 2 << 30 }
+func (blank) Close(context.Context) error { return nil }
+
 type door struct {
 	t      *testing.T
 	router *arm.Router
@@ -58,6 +79,7 @@ func open(t *testing.T, db *database.DB) *door { return openWith(t, db, nil) }
 
 func openWith(t *testing.T, db *database.DB, keys api.Keys) *door {
 	s := compute.New(compute.Options{DB: db, Authorizer: world{}, Groups: world{}, Images: world{}, NewID: uuid.NewString,
+		Seal: plain{}, Rand: rand.Reader, BlobSuffix: "blob.localhost",
 		Now: func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }})
 	router, err := arm.NewRouter(arm.RouterOptions{
 		Authenticate: func(ctx context.Context, _ *http.Request) (context.Context, error) {

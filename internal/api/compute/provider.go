@@ -3,7 +3,8 @@
 // not know comes back unchanged, so documents are the service's own types and not copied here.
 //
 // Azure answers a PUT at once and finishes it behind an operation; here it is finished when it is
-// answered, with provisioningState Succeeded, which every poller takes as the end.
+// answered, with provisioningState Succeeded, which every poller takes as the end. What takes its time, or tells its
+// outcome at an address of its own in Azure, is followed by clients as there (operation.go).
 //
 // Microsoft.ClassicCompute, the model before Resource Manager, has a door too, because clients probe for
 // classic VMs by their ids: it never has any.
@@ -38,7 +39,8 @@ func Provider(s *compute.Service, k Keys) arm.Provider {
 			GetActions: map[string]arm.Handler{"instanceView": h.instanceView}},
 		{Type: compute.ExtensionType, Get: h.getExtension, Put: h.putExtension, Patch: h.patchExtension, Delete: h.deleteExtension, List: h.listExtensions},
 		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Patch: h.patchDisk, Delete: h.deleteDisk, List: h.listDisks,
-			Actions: map[string]arm.Handler{"beginGetAccess": h.noAccess, "endGetAccess": h.noAccess}},
+			Actions: map[string]arm.Handler{"beginGetAccess": h.beginAccess, "endGetAccess": h.endAccess}},
+		{Type: operationType, Get: h.operation},
 	}...)}
 }
 

@@ -13,6 +13,7 @@ var versions = map[string]arm.Versions{
 	},
 	"Microsoft.Compute/disks":     diskVersions,
 	"Microsoft.Compute/snapshots": diskVersions,
+	operationType:                 diskVersions,
 }
 
 var diskVersions = arm.Versions{

@@ -1,0 +1,94 @@
+package clients_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/bloberror"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/pageblob"
+)
+
+// newDisk registers a disk of 24 MiB with data in its second and its last MiB, and returns its bytes.
+func (s *server) newDisk(t *testing.T, name string) (content []byte) {
+	t.Helper()
+	content = make([]byte, 24<<20)
+	_, _ = rand.Read(content[1<<20 : 2<<20])
+	_, _ = rand.Read(content[23<<20:])
+	path := filepath.Join(s.images, name)
+	f := must[*os.File](t)(os.Create(path))
+	defer f.Close()
+	for _, off := range []int64{1 << 20, 23 << 20} {
+		must[int](t)(f.WriteAt(content[off:off+1<<20], off))
+	}
+	groups := must[*armresources.ResourceGroupsClient](t)(armresources.NewResourceGroupsClient(s.subscription, s.credential, s.arm()))
+	must[armresources.ResourceGroupsClientCreateOrUpdateResponse](t)(groups.CreateOrUpdate(t.Context(), group, armresources.ResourceGroup{Location: new(location)}, nil))
+	poll[armcompute.DisksClientCreateOrUpdateResponse](t)(s.disks(t).BeginCreateOrUpdate(t.Context(), group, name, armcompute.Disk{Location: new(location),
+		Properties: &armcompute.DiskProperties{OSType: new(armcompute.OperatingSystemTypesLinux),
+			CreationData: &armcompute.CreationData{CreateOption: new(armcompute.DiskCreateOptionImport), SourceURI: new("file://" + path)}}}, nil))
+	return content
+}
+
+func (s *server) disks(t *testing.T) *armcompute.DisksClient {
+	t.Helper()
+	return must[*armcompute.DisksClient](t)(armcompute.NewDisksClient(s.subscription, s.credential, s.arm()))
+}
+
+// readVHD reads what a URL offers as azblob does it, whole and in ranges at once, and returns the disk in it.
+func (s *server) readVHD(t *testing.T, sas string) []byte {
+	t.Helper()
+	ctx := t.Context()
+	client := must[*pageblob.Client](t)(pageblob.NewClientWithNoCredential(sas, &pageblob.ClientOptions{ClientOptions: s.options}))
+	p := must[blob.GetPropertiesResponse](t)(client.GetProperties(ctx, nil))
+	if *p.BlobType != blob.BlobTypePageBlob || *p.ContentLength%512 != 0 {
+		t.Errorf("properties %+v", p)
+	}
+	file := must[*os.File](t)(os.Create(filepath.Join(t.TempDir(), "disk.vhd")))
+	defer file.Close()
+	if n, err := client.DownloadFile(ctx, file, &blob.DownloadFileOptions{BlockSize: 1 << 20, Concurrency: 4}); err != nil || n != *p.ContentLength {
+		t.Fatalf("downloaded %d bytes of %d: %v", n, *p.ContentLength, err)
+	}
+	whole := must[[]byte](t)(os.ReadFile(file.Name()))
+
+	// Who reads the pages alone has everything.
+	sparse := make([]byte, len(whole))
+	for pager := client.NewGetPageRangesPager(&pageblob.GetPageRangesOptions{MaxResults: new(int32(1))}); pager.More(); {
+		page := must[pageblob.GetPageRangesResponse](t)(pager.NextPage(ctx))
+		for _, r := range page.PageRange {
+			part := must[blob.DownloadStreamResponse](t)(client.DownloadStream(ctx, &blob.DownloadStreamOptions{Range: blob.HTTPRange{Offset: *r.Start, Count: *r.End - *r.Start + 1}}))
+			copy(sparse[*r.Start:], must[[]byte](t)(io.ReadAll(part.Body)))
+		}
+	}
+	if !bytes.Equal(sparse, whole) {
+		t.Error("the pages are not the disk")
+	}
+	return whole[:len(whole)-512]
+}
+
+// TestDiskAccess reads a disk by the URL that Azure's compute client gets for it.
+func TestDiskAccess(t *testing.T) {
+	s := start(t)
+	ctx := t.Context()
+	content := s.newDisk(t, "data")
+	granted := poll[armcompute.DisksClientGrantAccessResponse](t)(s.disks(t).BeginGrantAccess(ctx, group, "data",
+		armcompute.GrantAccessData{Access: new(armcompute.AccessLevelRead), DurationInSeconds: new(int32(600))}, nil))
+	if got := s.readVHD(t, *granted.AccessSAS); !bytes.Equal(got, content) {
+		t.Error("what was read is not the disk")
+	}
+	disk := must[armcompute.DisksClientGetResponse](t)(s.disks(t).Get(ctx, group, "data", nil))
+	if *disk.Properties.DiskState != armcompute.DiskStateActiveSAS {
+		t.Errorf("the disk is %s", *disk.Properties.DiskState)
+	}
+	poll[armcompute.DisksClientRevokeAccessResponse](t)(s.disks(t).BeginRevokeAccess(ctx, group, "data", nil))
+	client := must[*blob.Client](t)(blob.NewClientWithNoCredential(*granted.AccessSAS, &blob.ClientOptions{ClientOptions: s.options}))
+	if _, err := client.GetProperties(ctx, nil); !bloberror.HasCode(err, bloberror.AuthenticationFailed) {
+		t.Errorf("after the end: %v", err)
+	}
+	poll[armcompute.DisksClientDeleteResponse](t)(s.disks(t).BeginDelete(ctx, group, "data", nil))
+}
