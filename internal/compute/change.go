@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
@@ -59,15 +58,8 @@ func (s *Service) ChangeVM(ctx context.Context, id armid.ID, body json.RawMessag
 		if err := vm.check(); err != nil {
 			return err
 		}
-		if !strings.EqualFold(old.Location, vm.Location) {
-			return locationFixed(old.ID, old.Location)
-		}
 		vm.dropReadOnly()
-		vm.settle(old.Properties.VMID, old.Properties.TimeCreated)
-		if err := s.attach(ctx, tx, vm); err != nil {
-			return err
-		}
-		return putVM(ctx, tx, vm)
+		return s.change(ctx, tx, old, &vm)
 	})
 	return vm, err
 }

@@ -1,5 +1,8 @@
 // Package compute is the inventory of virtual machines and managed disks, as Azure documents.
 //
+// A VM is image files at rest, or a machine that a host runs. What hosts have is found by itself (discover.go); its
+// resources come and go with it.
+//
 // A managed disk is an image file. It comes in by import, which adopts the file where it lies: Kluis
 // reads it and never deletes it. Or it comes from a restore: then the file is Kluis's own and goes with
 // the disk resource. A virtual machine names its disks; a disk belongs to at most one machine, and one
@@ -44,6 +47,12 @@ type Groups interface {
 	GroupExists(ctx context.Context, name string) error
 }
 
+// HostGroups are the resource groups of what hosts run.
+type HostGroups interface {
+	// EnsureGroup returns where a group is; one that does not exist is made.
+	EnsureGroup(ctx context.Context, name string) (location string, err error)
+}
+
 // Image is what an image file is.
 type Image struct {
 	Path   string // resolved
@@ -79,16 +88,21 @@ type Options struct {
 	BlobSuffix string // "blob.localhost:8443": a disk is read at https://md-….{suffix}/…
 	Now        func() time.Time
 	NewID      func() string
+
+	HostNames    []string   // the hosts that run VMs; none: all VMs are image files at rest
+	HostGroups   HostGroups // needed where there are hosts
+	Subscription armid.ID   // in which what hosts run is found
 }
 
 // Service keeps VMs and disks. It is safe for concurrent use, and is to be closed.
 type Service struct {
-	o      Options
-	shares shares
+	o        Options
+	shares   shares
+	presence *presence
 }
 
 // New returns the service.
-func New(o Options) *Service { return &Service{o: o} }
+func New(o Options) *Service { return &Service{o: o, presence: newPresence()} }
 
 // PutDisk imports an image file as a disk, or changes the settings of a disk that exists. The image of a
 // disk never changes.
@@ -142,10 +156,10 @@ func changed(old diskRow, d Disk) (diskRow, error) {
 	if !strings.EqualFold(old.Location, d.Location) {
 		return diskRow{}, locationFixed(d.ID, old.Location)
 	}
-	image, vm, owned, access := old.image, old.vm, old.owned, old.accessUntil
 	d.Properties.UniqueID, d.Properties.TimeCreated = old.Properties.UniqueID, old.Properties.TimeCreated
 	d.Properties.CreationData = old.Properties.CreationData
-	return diskRow{Disk: d, image: image, vm: vm, owned: owned, accessUntil: access}, nil
+	old.Disk = d
+	return old, nil
 }
 
 func (s *Service) importImage(ctx context.Context, d Disk) (Image, error) {
@@ -268,7 +282,7 @@ func (s *Service) removeDisk(ctx context.Context, id armid.ID) (existed bool, er
 // ImageOf says where the image of a disk is and what it was when it was last looked at.
 func (s *Service) ImageOf(ctx context.Context, id armid.ID) (fabric.DiskSpec, error) {
 	row, err := s.diskRow(ctx, id)
-	return fabric.DiskSpec{ID: row.ID.Name(), Path: row.image.Path, Format: row.image.Format, ExpectedSize: row.image.Size}, err
+	return fabric.DiskSpec{ID: row.ID.Name(), Path: row.image.Path, Format: row.image.Format, ExpectedSize: row.image.Size, Target: row.target}, err
 }
 
 // PutVM creates a VM of disks that exist, or changes one.
@@ -288,20 +302,44 @@ func (s *Service) PutVM(ctx context.Context, vm VM) (_ VM, created bool, err err
 		if err != nil && !isNotFound(err) {
 			return err
 		}
-		if created = isNotFound(err); created {
-			vm.settle(s.o.NewID(), s.o.Now())
-		} else {
-			if !strings.EqualFold(old.Location, vm.Location) {
-				return locationFixed(vm.ID, old.Location)
-			}
-			vm.settle(old.Properties.VMID, old.Properties.TimeCreated)
+		if created = isNotFound(err); !created {
+			return s.change(ctx, tx, old, &vm)
 		}
+		if vm.Properties.Host != nil {
+			return createsNoMachines(vm)
+		}
+		vm.settle(s.o.NewID(), s.o.Now())
 		if err := s.attach(ctx, tx, vm); err != nil {
 			return err
 		}
 		return putVM(ctx, tx, vm)
 	})
 	return vm, created, err
+}
+
+// change puts a VM's document in place of the old one. Which disks a VM has is its host's to say, where it has one.
+func (s *Service) change(ctx context.Context, tx *database.Tx, old VM, vm *VM) error {
+	if !strings.EqualFold(old.Location, vm.Location) {
+		return locationFixed(vm.ID, old.Location)
+	}
+	vm.settle(old.Properties.VMID, old.Properties.TimeCreated)
+	_, hosted, err := selectMachine(ctx, tx, vm.ID)
+	switch {
+	case err != nil:
+		return err
+	case hosted:
+		if err := keepDisks(old, *vm); err != nil {
+			return err
+		}
+		vm.Properties.Host = old.Properties.Host
+	case vm.Properties.Host != nil:
+		return hostFixed(old)
+	default:
+		if err := s.attach(ctx, tx, *vm); err != nil {
+			return err
+		}
+	}
+	return putVM(ctx, tx, *vm)
 }
 
 // attach gives a VM its disks, and lets go of those that it no longer names.
@@ -362,12 +400,20 @@ func (s *Service) VMs(ctx context.Context, scope armid.ID) (vms []VM, err error)
 	return vms, err
 }
 
-// DeleteVM removes a VM; its disks stay, detached. Deleting one that does not exist is no error.
+// DeleteVM removes a VM; its disks stay, detached. Deleting one that does not exist is no error. One that was found on
+// a host is not removed: it would be found again.
 func (s *Service) DeleteVM(ctx context.Context, id armid.ID) (existed bool, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, VMType+"/delete", id); err != nil {
 		return false, err
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		m, hosted, err := selectMachine(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if hosted {
+			return foundOnHost(m)
+		}
 		if _, err := detachAll(ctx, tx, id); err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,11 +51,13 @@ func (h *host) Authorize(_ context.Context, action string, _ armid.ID) error {
 }
 
 func (h *host) GroupExists(_ context.Context, name string) error {
-	if strings.EqualFold(name, "rg") || strings.EqualFold(name, "other") {
+	if slices.Contains([]string{"rg", "other", "lab"}, strings.ToLower(name)) {
 		return nil
 	}
 	return problem.New(problem.NotFound, "ResourceGroupNotFound", "no group %s", name)
 }
+
+func (h *host) EnsureGroup(context.Context, string) (string, error) { return "northeurope", nil }
 
 type files struct{ *image.Fabric }
 
@@ -79,7 +82,7 @@ func newHost(t *testing.T, db *database.DB) *host {
 	}
 	var ids sync.Mutex
 	h.Service = compute.New(compute.Options{DB: db, Authorizer: h, Groups: h, Images: files{f}, Seal: root, Rand: rand.Reader,
-		BlobSuffix: "blob.localhost:8443", Now: func() time.Time { return h.now },
+		BlobSuffix: "blob.localhost:8443", Now: func() time.Time { return h.now }, HostNames: []string{"lab", "dc2"}, HostGroups: h, Subscription: subscription,
 		NewID: func() string {
 			ids.Lock()
 			defer ids.Unlock()

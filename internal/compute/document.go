@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,7 @@ type VMProperties struct {
 	TimeCreated       time.Time       `json:"timeCreated,omitzero"`
 	HardwareProfile   HardwareProfile `json:"hardwareProfile"`
 	StorageProfile    StorageProfile  `json:"storageProfile"`
+	Host              *Ref            `json:"host,omitempty"` // which runs it; nil for image files at rest
 }
 
 // HardwareProfile is a VM's size.
@@ -187,6 +189,15 @@ func (v *VM) dropReadOnly() {
 	}
 }
 
+// forgetSent removes what a client sent at the end of a path of objects.
+func (v *VM) forgetSent(path ...string) {
+	object := v.sent
+	for _, step := range path[:len(path)-1] {
+		object, _ = object[step].(map[string]any)
+	}
+	delete(object, path[len(path)-1])
+}
+
 // overlay puts the known values over the sent ones, deep into objects and lists of the same length.
 func overlay(sent map[string]any, known any) ([]byte, error) {
 	b, err := json.Marshal(known)
@@ -260,6 +271,14 @@ func (v VM) LunOf(disk armid.ID) int {
 	}
 	return -1
 }
+
+// has reports whether a VM names a disk.
+func (v VM) has(disk armid.ID) bool {
+	return slices.ContainsFunc(v.DiskIDs(), disk.Equal)
+}
+
+func (d OSDisk) is(id armid.ID) bool   { return d.ManagedDisk != nil && d.ManagedDisk.ID.Equal(id) }
+func (d DataDisk) is(id armid.ID) bool { return d.ManagedDisk != nil && d.ManagedDisk.ID.Equal(id) }
 
 // OSType is "Linux" or "Windows", or "" where nobody said.
 func (v VM) OSType() string { return v.Properties.StorageProfile.OSDisk.OSType }
@@ -386,9 +405,11 @@ func checkKeyURL(s, kind string, vault Ref) error {
 // diskRow is a disk with what only the server knows of it.
 type diskRow struct {
 	Disk
-	image Image
-	owned bool   // the image was written by a restore and goes with the disk
-	vm    string // id of the VM that has the disk, or ""
+	image  Image
+	owned  bool   // the image was written by a restore and goes with the disk
+	vm     string // id of the VM that has the disk, or ""
+	host   string // on which the disk was found, and with whose machine it goes; "" for images of this machine
+	target string // the host's name for it, if a host runs its VM
 
 	accessUntil time.Time // when the right to read it by a URL ends; zero where there is none
 }

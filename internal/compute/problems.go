@@ -169,3 +169,34 @@ func accessDenied() *problem.Error {
 	return problem.New(problem.Denied, "AuthenticationFailed", "Server failed to authenticate the request: the signature of this URL is not valid, or no longer.").
 		WithAdvice("Grant access to the disk anew (beginGetAccess; kluis disk access grant).")
 }
+
+func hostFixed(vm VM) *problem.Error {
+	return problem.New(problem.Conflict, "PropertyChangeNotAllowed", "The host of the virtual machine %s cannot be changed.", vm.ID.Name()).
+		WithTarget("properties.host").WithAdvice("Leave properties.host as it is, or out of the request.")
+}
+
+func disksOfHost(vm VM) *problem.Error {
+	return problem.New(problem.Conflict, "OperationNotAllowed", "Which disks the virtual machine %s has is decided on its host %s, and cannot be changed here.",
+		vm.ID.Name(), vm.Properties.Host.ID.Name()).
+		WithTarget("storageProfile").WithAdvice("Attach or detach the disk on the host (virsh attach-disk, virsh detach-disk); it is seen here at once.")
+}
+
+func foundOnHost(m machineRow) *problem.Error {
+	return problem.New(problem.Conflict, "OperationNotAllowed", "The virtual machine %s was found on the host %s and not created here; it is deleted there.", m.vm.ID.Name(), m.host).
+		WithTarget(m.vm.ID.String()).WithAdvice("On the host: virsh undefine %s. Or keep it there and hide it here: put <kluis:vm xmlns:kluis=\"urn:kluis:vm:1\" ignore=\"yes\"/> into its metadata.", m.uuid)
+}
+
+func createsNoMachines(vm VM) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "The virtual machine %s cannot be created on a host.", vm.ID.Name()).
+		WithTarget("properties.host").WithAdvice("Leave properties.host out.")
+}
+
+func nameTaken(id armid.ID) *problem.Error {
+	return problem.New(problem.Conflict, "ResourceNameTaken", "The name %s is taken in the resource group %s.", id.Name(), id.ResourceGroup).
+		WithTarget(id.String()).WithAdvice("Give the machine another name on its host.")
+}
+
+func readOnHost(r diskRow) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "The disk %s belongs to a machine of the host %s; its bytes are not read at a URL.", r.ID.Name(), r.host).
+		WithTarget(r.ID.String()).WithAdvice("Back the virtual machine up, and restore or export the disk from a recovery point.")
+}

@@ -34,6 +34,9 @@ func selectSource(ctx context.Context, tx *database.Tx, id armid.ID) (source, er
 	if err != nil {
 		return source{}, err
 	}
+	if r.host != "" {
+		return source{}, readOnHost(r)
+	}
 	return source{r.ID, r.Location, r.image, r.Properties.UniqueID, r.Properties.TimeCreated}, nil
 }
 

@@ -11,17 +11,18 @@ import (
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
+	"kluis/internal/fabric"
 )
 
-const diskColumns = `document, path, format, size, owned, vm`
+const diskColumns = `document, path, format, size, owned, vm, host, target`
 
 func insertDisk(ctx context.Context, tx *database.Tx, r diskRow) error {
 	doc, err := json.Marshal(r.Disk)
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO disks (id_key, vm_key, `+diskColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		r.ID.Key(), strings.ToLower(r.vm), string(doc), r.image.Path, r.image.Format, r.image.Size, r.owned, r.vm)
+	_, err = tx.ExecContext(ctx, `INSERT INTO disks (id_key, vm_key, `+diskColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+		r.ID.Key(), strings.ToLower(r.vm), string(doc), r.image.Path, r.image.Format, r.image.Size, r.owned, r.vm, r.host, r.target)
 	return err
 }
 
@@ -30,9 +31,10 @@ func putDisk(ctx context.Context, tx *database.Tx, r diskRow) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO disks (id_key, vm_key, `+diskColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-		ON CONFLICT (id_key) DO UPDATE SET vm_key = excluded.vm_key, document = excluded.document, vm = excluded.vm`,
-		r.ID.Key(), strings.ToLower(r.vm), string(doc), r.image.Path, r.image.Format, r.image.Size, r.owned, r.vm)
+	_, err = tx.ExecContext(ctx, `INSERT INTO disks (id_key, vm_key, `+diskColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		ON CONFLICT (id_key) DO UPDATE SET vm_key = excluded.vm_key, document = excluded.document, vm = excluded.vm,
+			path = excluded.path, format = excluded.format, size = excluded.size, target = excluded.target`,
+		r.ID.Key(), strings.ToLower(r.vm), string(doc), r.image.Path, r.image.Format, r.image.Size, r.owned, r.vm, r.host, r.target)
 	return err
 }
 
@@ -42,7 +44,7 @@ const diskRows = `SELECT ` + diskColumns + `, COALESCE(expires, 0) FROM disks LE
 func scanDisk(row interface{ Scan(...any) error }) (r diskRow, err error) {
 	var doc string
 	var expires int64
-	if err := row.Scan(&doc, &r.image.Path, &r.image.Format, &r.image.Size, &r.owned, &r.vm, &expires); err != nil {
+	if err := row.Scan(&doc, &r.image.Path, &r.image.Format, &r.image.Size, &r.owned, &r.vm, &r.host, &r.target, &expires); err != nil {
 		return r, err
 	}
 	if expires != 0 {
@@ -267,4 +269,56 @@ func deleteExtension(ctx context.Context, tx *database.Tx, id armid.ID) (existed
 	}
 	n, err := result.RowsAffected()
 	return n > 0, err
+}
+
+const machineColumns = `v.document, m.host, m.uuid, m.power, m.agent, m.made, m.deallocated, m.definition, m.left_out`
+
+func putMachine(ctx context.Context, tx *database.Tx, m machineRow) error {
+	left, err := json.Marshal(m.left)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO machines (vm_key, host, uuid, power, agent, made, deallocated, definition, left_out) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (vm_key) DO UPDATE SET power = excluded.power, agent = excluded.agent, made = excluded.made, deallocated = excluded.deallocated,
+			definition = excluded.definition, left_out = excluded.left_out`,
+		m.vm.ID.Key(), m.host, m.uuid, string(m.power), string(m.agent), m.made, m.deallocated, string(m.definition), string(left))
+	return err
+}
+
+func scanMachine(row interface{ Scan(...any) error }) (m machineRow, err error) {
+	var doc, power, agent, definition, left string
+	if err := row.Scan(&doc, &m.host, &m.uuid, &power, &agent, &m.made, &m.deallocated, &definition, &left); err != nil {
+		return machineRow{}, err
+	}
+	m.power, m.agent, m.definition = fabric.PowerState(power), fabric.AgentState(agent), []byte(definition)
+	if err := json.Unmarshal([]byte(doc), &m.vm); err != nil {
+		return machineRow{}, fmt.Errorf("decode virtual machine: %w", err)
+	}
+	return m, json.Unmarshal([]byte(left), &m.left)
+}
+
+// selectMachine returns what a host runs as a VM; found is false for a VM at rest, or none.
+func selectMachine(ctx context.Context, tx *database.Tx, vm armid.ID) (m machineRow, found bool, err error) {
+	m, err = scanMachine(tx.QueryRowContext(ctx, `SELECT `+machineColumns+` FROM machines m JOIN virtual_machines v ON v.id_key = m.vm_key WHERE m.vm_key = $1`, vm.Key()))
+	if errors.Is(err, sql.ErrNoRows) {
+		return machineRow{}, false, nil
+	}
+	return m, err == nil, err
+}
+
+func selectMachinesOn(ctx context.Context, tx *database.Tx, host string) ([]machineRow, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT `+machineColumns+` FROM machines m JOIN virtual_machines v ON v.id_key = m.vm_key WHERE m.host = $1 ORDER BY m.vm_key`, host)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var all []machineRow
+	for rows.Next() {
+		m, err := scanMachine(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, m)
+	}
+	return all, rows.Err()
 }

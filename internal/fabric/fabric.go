@@ -29,11 +29,14 @@ type DiskSpec struct {
 	Path         string // its image
 	Format       string // "raw", "qcow2", "vhd", "vhdx"
 	ExpectedSize int64  // last known virtual size; 0 if unknown
+	Target       string // the host's name for the disk: "vda"
 }
 
 // VM is a virtual machine, as it is configured.
 type VM struct {
 	ID, Name string
+	Host     string // name of the libvirt host; empty: image files at rest
+	UUID     string // the host's identity for it
 	Disks    []DiskSpec
 }
 

@@ -41,6 +41,8 @@ func Provider(s *compute.Service, k Keys) arm.Provider {
 		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Patch: h.patchDisk, Delete: h.deleteDisk, List: h.listDisks,
 			Actions: map[string]arm.Handler{"beginGetAccess": h.beginAccess, "endGetAccess": h.endAccess}},
 		{Type: operationType, Get: h.operation},
+		{Type: compute.HostGroupType, Get: h.getHostGroup, List: h.listHostGroups},
+		{Type: compute.HostType, Get: h.getHost, List: h.listHosts},
 	}...)}
 }
 
