@@ -1,9 +1,11 @@
 package libvirt
 
 import (
+	"cmp"
 	"context"
 	"encoding/xml"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -191,10 +193,10 @@ func bytesOf(n uint, unit string) int64 {
 	return int64(n) << shift[unit]
 }
 
-// disksOf lists the disks of a domain in its own order.
+// disksOf lists the disks of a domain in the order in which it boots from them, then in its own.
 func disksOf(d *libvirtxml.Domain) []fabric.MachineDisk {
 	var disks []fabric.MachineDisk
-	for _, x := range d.Devices.Disks {
+	for _, x := range slices.SortedStableFunc(slices.Values(d.Devices.Disks), byBoot) {
 		if x.Target == nil {
 			continue
 		}
@@ -216,6 +218,16 @@ func disksOf(d *libvirtxml.Domain) []fabric.MachineDisk {
 		disks = append(disks, disk)
 	}
 	return disks
+}
+
+func byBoot(a, b libvirtxml.DomainDisk) int {
+	order := func(x libvirtxml.DomainDisk) uint {
+		if x.Boot == nil {
+			return math.MaxUint
+		}
+		return x.Boot.Order
+	}
+	return cmp.Compare(order(a), order(b))
 }
 
 func pathOf(x libvirtxml.DomainDisk) (path, left string) {
