@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 )
@@ -28,6 +29,10 @@ type config struct {
 	AllowImages []string `yaml:"allow-images"`
 	RestoreDir  string   `yaml:"restore-dir"`
 	Workers     int      `yaml:"workers"`
+	Hosts       []string `yaml:"hosts"`
+	LiveDir     string   `yaml:"live-dir"`
+	Reserve     string   `yaml:"scratch-reserve"`
+	KeyDir      string   `yaml:"key-dir"`
 	Node        string   `yaml:"node"`
 	Requests    int      `yaml:"requests-per-minute"`
 	Locations   []string `yaml:"locations"`
@@ -40,6 +45,7 @@ type config struct {
 
 func defaults() config {
 	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Requests: 120_000, Node: "kluis",
+		LiveDir: "/var/lib/libvirt/qemu/kluis", Reserve: "1GiB", KeyDir: "/run/kluis",
 		Locations: []string{"westeurope", "northeurope", "uksouth", "eastus", "westus2", "southeastasia"}, LogLevel: "info"}
 }
 
@@ -55,6 +61,10 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Store, "store", c.Store, "where backups are kept: a folder, s3://BUCKET/PREFIX?region=… or azblob://CONTAINER/PREFIX?storage_account=… (default: DATA/store)")
 	f.StringSliceVar(&c.AllowImages, "allow-images", c.AllowImages, "folder whose disk images may be registered and read; may be given several times")
 	f.StringVar(&c.RestoreDir, "restore-dir", c.RestoreDir, "folder for restored disks (default: DATA/disks)")
+	f.StringSliceVar(&c.Hosts, "hosts", c.Hosts, "libvirt host whose machines are protected, as NAME=URI: lab=qemu:///system, dc2=qemu+tls://dc2.example.com/system; may be given several times")
+	f.StringVar(&c.LiveDir, "live-dir", c.LiveDir, "folder on each libvirt host for sockets and scratch files while a machine that runs is backed up")
+	f.StringVar(&c.Reserve, "scratch-reserve", c.Reserve, "how much room must stay free there; a backup that would take it ends")
+	f.StringVar(&c.KeyDir, "key-dir", c.KeyDir, "folder in memory (tmpfs) from which a machine that starts gets the keys of its disks")
 	f.IntVar(&c.Workers, "workers", c.Workers, "jobs that run at once")
 	f.IntVar(&c.Requests, "requests-per-minute", c.Requests, "how much one principal may read through Resource Manager; changes and deletions count apart, and may be a fifth of it each; 0 is no limit")
 	f.StringSliceVar(&c.Locations, "locations", c.Locations, "names of the locations that clients are offered; resources may be in any other too")
@@ -150,6 +160,12 @@ func (c *config) check() error {
 	}
 	if !domainName.MatchString(c.Domain) {
 		return fmt.Errorf("domain %q is not a domain name, such as localhost or backup.example.com", c.Domain)
+	}
+	if _, err := parseHosts(c.Hosts); err != nil {
+		return err
+	}
+	if _, err := humanize.ParseBytes(c.Reserve); err != nil {
+		return fmt.Errorf("scratch-reserve %q is no size, such as 1GiB", c.Reserve)
 	}
 	data, err := filepath.Abs(c.Data)
 	if err != nil {

@@ -20,7 +20,9 @@ func settings(t *testing.T) map[string][]string {
 		t.Fatal(err)
 	}
 	return map[string][]string{"data": {"/srv/kluis"}, "listen": {"[::1]:9443"}, "domain": {"backup.example.com"}, "export-listen": {"192.0.2.7:10809"}, "database": {"postgres://kluis@db/kluis"},
-		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "requests-per-minute": {"600"}, "locations": {"here", "there"}, "node": {"second"}, "log-level": {"debug"}}
+		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"},
+		"hosts": {"lab=qemu:///system", "dc2=qemu+tls://dc2.example.com/system"}, "live-dir": {"/srv/live"}, "scratch-reserve": {"20GiB"}, "key-dir": {"/run/keys"},
+		"requests-per-minute": {"600"}, "locations": {"here", "there"}, "node": {"second"}, "log-level": {"debug"}}
 }
 
 // numbers are the settings that are numbers.
@@ -74,7 +76,7 @@ func writeConfig(t *testing.T, all map[string][]string) string {
 	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		text.WriteString(name + ":")
-		if name != "allow-images" && name != "locations" {
+		if !slices.Contains([]string{"allow-images", "locations", "hosts"}, name) {
 			text.WriteString(" " + quoted(all[name][0]) + "\n")
 			continue
 		}
@@ -94,7 +96,7 @@ func writeConfig(t *testing.T, all map[string][]string) string {
 func TestThreeWaysToSet(t *testing.T) {
 	all := settings(t)
 	want := config{Data: "/srv/kluis", Listen: "[::1]:9443", Domain: "backup.example.com", Export: "192.0.2.7:10809", Database: "postgres://kluis@db/kluis", Store: "/srv/store",
-		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, Requests: 600, Locations: []string{"here", "there"}, Node: "second", LogLevel: "debug"}
+		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, Hosts: all["hosts"], LiveDir: "/srv/live", Reserve: "20GiB", KeyDir: "/run/keys", Requests: 600, Locations: []string{"here", "there"}, Node: "second", LogLevel: "debug"}
 	for name, got := range map[string]config{
 		"flags": resolved(t, all, nil, ""), "variables": resolved(t, nil, all, ""), "file": resolved(t, nil, nil, writeConfig(t, all)),
 	} {
@@ -110,6 +112,19 @@ func TestWhichSettingHolds(t *testing.T) {
 	got := resolved(t, map[string][]string{"node": {"flag"}}, map[string][]string{"node": {"variable"}, "domain": {"variable"}}, file)
 	if got.Node != "flag" || got.Domain != "variable" || got.Store != "/file" || got.Listen != defaults().Listen {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestHostNames(t *testing.T) {
+	for text, want := range map[string]string{
+		"lab=qemu:///system": "", "lab=qemu+tls://h/system,dc-2=qemu+ssh://u@h/system?no_verify=1": "",
+		"qemu:///system": "NAME=URI", "Lab=qemu:///system": "lower-case", "a b=qemu:///system": "lower-case", "=qemu:///system": "lower-case",
+		"lab=": "URI of a QEMU host", "lab=xen:///system": "URI of a QEMU host", "lab=qemu:///system,lab=qemu:///session": "twice",
+	} {
+		_, err := parseHosts(strings.Split(text, ","))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 
 	"kluis/internal/api/arm"
+	"kluis/internal/armid"
 	"kluis/internal/backup"
 	"kluis/internal/certificate"
 	"kluis/internal/compute"
@@ -80,6 +81,7 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 	var background sync.WaitGroup
 	background.Go(func() { p.backup.RunSchedule(scheduling) })
 	background.Go(func() { p.keepHouse(scheduling) })
+	background.Go(func() { p.hosts.watch(scheduling, p.compute) })
 	defer func() { stopScheduling(); background.Wait() }()
 
 	server := &http.Server{Handler: p.door, TLSConfig: p.tls, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
@@ -275,6 +277,7 @@ type parts struct {
 	caFile  string
 	exports *exports // nil: nothing is served
 	db      *database.DB
+	hosts   hosts
 	store   store
 	jobs    *job.Queue
 	door    http.Handler
@@ -304,13 +307,17 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 	if err != nil {
 		return err
 	}
+	if p.hosts, err = c.openHosts(p.log); err != nil {
+		return err
+	}
 	if p.store, err = openStore(ctx, c.Store); err != nil {
 		return err
 	}
 	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "blob." + host,
 		Bucket: objects.Prefix(p.store, "blobs/"), Seal: p.root, Rand: rand.Reader, Now: time.Now, NewID: uuid.NewString})
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images},
-		Seal: p.root, Rand: rand.Reader, BlobSuffix: "blob." + host, Now: time.Now, NewID: uuid.NewString})
+		Seal: p.root, Rand: rand.Reader, BlobSuffix: "blob." + host, Now: time.Now, NewID: uuid.NewString, Log: p.log,
+		HostNames: p.hosts.names(), HostGroups: p.resources, Subscription: armid.Subscription(p.install.SubscriptionID)})
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
 	var served backup.Exports
 	if p.exports != nil {
@@ -366,5 +373,6 @@ func (p *parts) close() error {
 	if p.db != nil {
 		errs = append(errs, p.db.Close())
 	}
+	errs = append(errs, p.hosts.close())
 	return errors.Join(errs...)
 }

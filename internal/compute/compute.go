@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -89,9 +90,10 @@ type Options struct {
 	Now        func() time.Time
 	NewID      func() string
 
-	HostNames    []string   // the hosts that run VMs; none: all VMs are image files at rest
-	HostGroups   HostGroups // needed where there are hosts
-	Subscription armid.ID   // in which what hosts run is found
+	Log          *slog.Logger // nil: nothing is logged
+	HostNames    []string     // the hosts that run VMs; none: all VMs are image files at rest
+	HostGroups   HostGroups   // needed where there are hosts
+	Subscription armid.ID     // in which what hosts run is found
 }
 
 // Service keeps VMs and disks. It is safe for concurrent use, and is to be closed.
@@ -102,7 +104,12 @@ type Service struct {
 }
 
 // New returns the service.
-func New(o Options) *Service { return &Service{o: o, presence: newPresence()} }
+func New(o Options) *Service {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Service{o: o, presence: newPresence()}
+}
 
 // PutDisk imports an image file as a disk, or changes the settings of a disk that exists. The image of a
 // disk never changes.

@@ -49,16 +49,16 @@ func (s *Service) Discover(ctx context.Context, host string, machines []fabric.M
 		}
 		return nil
 	})
-	if err == nil {
-		s.presence.arrive(host)
+	if err == nil && s.presence.arrive(host) {
+		s.o.Log.Info("host answers", "host", host, "machines", len(machines))
 	}
 	return err
 }
 
 // HostAway notes that a host does not answer: what its VMs do is unknown until it does. Nothing is removed.
-func (s *Service) HostAway(_ context.Context, host string) error {
+func (s *Service) HostAway(host string, why error) {
 	s.presence.leave(host)
-	return nil
+	s.o.Log.Warn("host does not answer", "host", host, "error", why)
 }
 
 // groupsOf are the groups of machines, and that of the host itself.

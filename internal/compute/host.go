@@ -157,13 +157,19 @@ func newPresence() *presence {
 	return &presence{here: map[string]bool{}, begun: map[string][]string{}}
 }
 
-func (p *presence) arrive(host string) { p.set(host, true) }
-func (p *presence) leave(host string)  { p.set(host, false) }
-
-func (p *presence) set(host string, here bool) {
+// arrive reports whether the host did not answer before.
+func (p *presence) arrive(host string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.here[host] = here
+	was := p.here[host]
+	p.here[host] = true
+	return !was
+}
+
+func (p *presence) leave(host string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.here[host] = false
 }
 
 func (p *presence) answers(host string) bool {

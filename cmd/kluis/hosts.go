@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"kluis/internal/compute"
+	"kluis/internal/fabric"
+	"kluis/internal/fabric/libvirt"
+)
+
+// hosts are the libvirt hosts whose machines this server looks after.
+type hosts []*libvirt.Host
+
+// hostName is what a host may be called: its resource group has that name.
+var hostName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// hostSetting is one host as it is configured.
+type hostSetting struct{ name, uri string }
+
+func parseHosts(settings []string) (all []hostSetting, err error) {
+	for _, s := range settings {
+		name, uri, ok := strings.Cut(s, "=")
+		if !ok {
+			return nil, fmt.Errorf("hosts %q is not NAME=URI, such as lab=qemu:///system", s)
+		}
+		if !hostName.MatchString(name) {
+			return nil, fmt.Errorf("hosts: %q is no name of a host: lower-case letters, digits and hyphens, at most 63", name)
+		}
+		if u, err := url.Parse(uri); err != nil || u.Scheme != "qemu" && !strings.HasPrefix(u.Scheme, "qemu+") {
+			return nil, fmt.Errorf("hosts: %q is no URI of a QEMU host, such as qemu:///system or qemu+tls://HOST/system", uri)
+		}
+		if slices.ContainsFunc(all, func(h hostSetting) bool { return h.name == name }) {
+			return nil, fmt.Errorf("hosts: the name %s is there twice", name)
+		}
+		all = append(all, hostSetting{name, uri})
+	}
+	return all, nil
+}
+
+// openHosts makes the hosts of the configuration. None is connected to yet.
+func (c config) openHosts(log *slog.Logger) (all hosts, err error) {
+	settings, err := parseHosts(c.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	reserve, err := humanize.ParseBytes(c.Reserve)
+	if err != nil {
+		return nil, fmt.Errorf("scratch-reserve: %w", err)
+	}
+	for _, s := range settings {
+		h, err := libvirt.New(libvirt.Options{Name: s.name, URI: s.uri, LiveDir: c.LiveDir, ScratchReserve: int64(min(reserve, 1<<62)), Now: time.Now, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, h)
+	}
+	return all, nil
+}
+
+func (h hosts) names() (names []string) {
+	for _, host := range h {
+		names = append(names, host.Name())
+	}
+	return names
+}
+
+// watch tells the inventory of VMs what goes on on the hosts, until ctx ends.
+func (h hosts) watch(ctx context.Context, vms *compute.Service) {
+	var all sync.WaitGroup
+	for _, host := range h {
+		all.Go(func() {
+			host.Watch(ctx, libvirt.Watcher{
+				Machines: func(ctx context.Context, machines []fabric.Machine) error {
+					return vms.Discover(ctx, host.Name(), machines)
+				},
+				Away: func(err error) { vms.HostAway(host.Name(), err) },
+			})
+		})
+	}
+	all.Wait()
+}
+
+func (h hosts) close() error {
+	var errs []error
+	for _, host := range h {
+		errs = append(errs, host.Close())
+	}
+	return errors.Join(errs...)
+}
