@@ -46,6 +46,7 @@ var onePrincipal = append(principalColumns[:len(principalColumns):len(principalC
 		return strings.Join(lines, "\n\t")
 	}},
 	column[client.Principal]{"Roles", rolesOf},
+	column[client.Principal]{"Redirect URIs", func(p client.Principal) string { return strings.Join(p.Properties.Redirects, "\n\t") }},
 	column[client.Principal]{"Client secret", func(p client.Principal) string { return p.Properties.SecretText }},
 )
 
@@ -94,7 +95,7 @@ func principalCommand() *cobra.Command {
 	})
 	return noun("principal", "Applications that may log in",
 		"A principal is an application that logs in with a client secret or a certificate. What it may do is said by its roles. PRINCIPAL is a name, a client id or an object id.\nPeople are principals, too: see 'kluis user'.",
-		principalCreate(), list, show, principalRotate(), remove,
+		principalCreate(), list, show, principalRotate(), principalRedirects(), remove,
 		principalEnable("disable", "Keep a principal from logging in; its tokens stop working at once", false),
 		principalEnable("enable", "Let a disabled principal log in again", true))
 }
@@ -194,6 +195,24 @@ kluis principal rotate ci --keep --expires 2027-01-31   # the old ones still wor
 given; tokens that were got with them are good for up to an hour more.`
 	cmd.Flags().Bool("keep", false, "let the old secrets and certificates work on")
 	return credentialFlags(cmd)
+}
+
+func principalRedirects() *cobra.Command {
+	cmd := verb("set-redirect-uris PRINCIPAL [URI...]", "Say where people who sign in to an application are led back to",
+		"kluis principal set-redirect-uris portal https://portal.example.com/signed-in", cobra.MinimumNArgs(1), func(c *call) error {
+			id, err := c.principal(c.args[0])
+			if err != nil {
+				return err
+			}
+			p, err := c.SetRedirectURIs(c.ctx(), id, c.args[1:])
+			if err != nil {
+				return err
+			}
+			return details(c, p, rawOf, onePrincipal)
+		})
+	cmd.Long = `Say where people who sign in to an application are led back to: https URLs, or http ones on the machine itself, each exactly
+as the application sends it. Those from before are forgotten; without a URI nobody can sign in to the application any more.`
+	return cmd
 }
 
 func principalEnable(word, short string, enabled bool) *cobra.Command {

@@ -28,6 +28,7 @@ type PrincipalProperties struct {
 	BuiltIn     bool            `json:"builtIn"`
 	Credentials []Credential    `json:"credentials"`
 	Roles       []PrincipalRole `json:"roles"`
+	Redirects   []string        `json:"redirectUris"`
 	SecretText  string          `json:"secretText"`
 }
 
@@ -119,6 +120,13 @@ func (c *Client) AddCredential(ctx context.Context, id string, n NewCredential) 
 	var added Credential
 	err := c.do(ctx, http.MethodPost, c.principalID(id).String()+action, versionPrincipals, n, &added)
 	return added, err
+}
+
+// SetRedirectURIs says where sign-ins of people to an application may lead back to.
+func (c *Client) SetRedirectURIs(ctx context.Context, id string, uris []string) (Principal, error) {
+	var p Principal
+	err := c.do(ctx, http.MethodPost, c.principalID(id).String()+"/setRedirectUris", versionPrincipals, map[string]any{"redirectUris": uris}, &p)
+	return p, err
 }
 
 // RemoveCredential takes one away.

@@ -111,21 +111,7 @@ func (a assertion) signedBy(c credential) error {
 // An assertion is good once for each audience: Azure's library for Python sends the same one for all that it asks
 // for within some minutes.
 func (s *Service) ClientAssertion(ctx context.Context, clientID, text string, endpoints []string, audience string) (Token, error) {
-	if audience = Audience(audience); audience == "" {
-		return Token{}, missingAudience()
-	}
-	p, credentials, err := s.client(ctx, clientID)
-	if err != nil {
-		return Token{}, err
-	}
-	a, err := s.checkAssertion(p, credentials, text, endpoints)
-	if err == nil {
-		err = s.useAssertion(ctx, p, a.claims, audience)
-	}
-	if err != nil {
-		return Token{}, s.failed(p.AppID, err)
-	}
-	return s.issue(p, audience)
+	return s.applicationToken(ctx, clientID, Proof{Assertion: text, Endpoints: endpoints}, audience)
 }
 
 func (s *Service) checkAssertion(p Principal, credentials []credential, text string, endpoints []string) (assertion, error) {

@@ -26,8 +26,9 @@ func (s *Service) Directory() Directory { return Directory{s} }
 // Entry is a principal with its credentials and roles.
 type Entry struct {
 	Principal
-	Credentials []Credential
-	Assignments []Assignment
+	Credentials  []Credential
+	Assignments  []Assignment
+	RedirectURIs []string // where sign-ins of people to an application may lead back to
 }
 
 // NewPrincipal says what is to be made.
@@ -64,6 +65,9 @@ func (d Directory) entry(ctx context.Context, id string) (e Entry, err error) {
 		return e, err
 	}
 	if e.Credentials, err = d.s.Credentials(ctx, e.ObjectID); err != nil {
+		return e, err
+	}
+	if e.RedirectURIs, err = d.s.redirectURIs(ctx, e.ObjectID); err != nil {
 		return e, err
 	}
 	all, err := d.s.Assignments(ctx, armid.Subscription(d.s.subscription))
@@ -169,6 +173,17 @@ func (d Directory) AddSecret(ctx context.Context, id, name string, expires time.
 		return Credential{}, secret.Bytes{}, err
 	}
 	return d.s.AddSecret(ctx, id, name, expires)
+}
+
+// SetRedirectURIs says where sign-ins of people to an application may lead back to.
+func (d Directory) SetRedirectURIs(ctx context.Context, id string, uris []string) (Entry, error) {
+	if err := d.authorize(ctx, "/write"); err != nil {
+		return Entry{}, err
+	}
+	if err := d.s.SetRedirectURIs(ctx, id, uris); err != nil {
+		return Entry{}, err
+	}
+	return d.entry(ctx, id)
 }
 
 // AddCertificate lets a principal prove itself by a certificate too.

@@ -2,7 +2,7 @@
 //
 // A principal is an application with generated secrets or certificates, or a person with a password. An application trades
 // a secret for a token (a signed JWT, one hour, one audience) and shows the token with every call; Verify turns the token
-// back into the principal. What a principal may do is the sum of its assignments: a built-in role at a scope,
+// back into the principal. A person signs in to a client, which gets such tokens in his name (session.go tells how). What a principal may do is the sum of its assignments: a built-in role at a scope,
 // holding for everything below that scope. Authorize is the one place where that is decided, it is
 // called by services and not by doors, and it denies whatever nothing allows. It also heeds locks, which forbid
 // everybody to delete or change what is at their scope and below. What roles allow with the content of
@@ -15,7 +15,10 @@
 //   - Signing keys are stored sealed (Options.Seal) and never leave the process. One is believed until the last token
 //     that it signed has expired.
 //   - An assertion is accepted once for each audience, and only for this server's own token endpoint.
-//   - A deleted or disabled principal's tokens stop working at once: Verify looks the principal up.
+//   - A deleted or disabled principal's tokens stop working at once: Verify looks the principal up. So do those of a person
+//     whose password was reset, or who was signed out.
+//   - What stands for a sign-in until tokens are fetched (codes, device codes) and afterwards (refresh tokens) is kept as a hash,
+//     good once, and bound to client, person and what was asked for.
 //   - The principal Backup Management Service can't log in, and no role gives it actions. What it may
 //     read is decided by the access policies of key vaults, or the data actions of its roles, like for anybody.
 //   - Who gives a role needs the right to (Microsoft.Authorization/roleAssignments/write) at that scope, and somebody
@@ -74,6 +77,7 @@ type Service struct {
 	looked       atomic.Int64                 // when a key was looked for that was not there, in Unix microseconds
 	attempts     attempts                     // of applications
 	guesses      attempts                     // of people
+	typed        attempts                     // user codes, by where they come from
 	passwords    passwords
 }
 
@@ -89,7 +93,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		db: o.DB, tenant: o.TenantID, subscription: o.SubscriptionID,
 		issuer: strings.TrimRight(o.Issuer, "/") + "/" + o.TenantID + "/v2.0",
 		now:    o.Now, rand: o.Rand, seal: o.Seal, keyLife: o.KeyLife,
-		attempts: attempts{allowance: drawn}, guesses: attempts{allowance: chosen}, passwords: newPasswords(),
+		attempts: attempts{allowance: drawn}, guesses: attempts{allowance: chosen}, typed: attempts{allowance: drawn}, passwords: newPasswords(),
 	}
 	if s.rand == nil {
 		s.rand = rand.Reader

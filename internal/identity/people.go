@@ -121,7 +121,8 @@ func (s *Service) EndSessions(ctx context.Context, id string) error {
 }
 
 // SignIn returns the person who has that name and password. Who fails too often is refused for a while, whatever
-// password he then has: passwords can be guessed. Names that don't exist are not told from those that do.
+// password he then has: passwords can be guessed. Names that don't exist are not told from those that do. Also with a
+// refusal the person is returned whose name it was, for the log.
 func (s *Service) SignIn(ctx context.Context, name string, password secret.Bytes) (Principal, error) {
 	name = foldSignInName(name)
 	if len(name) > maxName || password.Len() > maxPassword {
@@ -139,11 +140,11 @@ func (s *Service) SignIn(ctx context.Context, name string, password secret.Bytes
 	case err != nil:
 		return Principal{}, fmt.Errorf("check password: %w", err)
 	case !proven:
-		return Principal{}, wrongPassword()
+		return r.Principal, wrongPassword()
 	}
 	s.guesses.forgive(name)
 	if r.Disabled {
-		return Principal{}, disabledUser()
+		return r.Principal, disabledUser()
 	}
 	return s.full(r.Principal), nil
 }

@@ -23,7 +23,12 @@ const (
 const (
 	CodeInvalidClient      = "invalid_client"
 	CodeUnauthorizedClient = "unauthorized_client"
+	CodeInvalidRequest     = "invalid_request"
 	CodeInvalidGrant       = "invalid_grant"
+	CodeAccessDenied       = "access_denied"
+	CodePending            = "authorization_pending"
+	CodeSlowDown           = "slow_down"
+	CodeExpired            = "expired_token"
 	CodeInvalidScope       = "invalid_scope"
 	CodeTryLater           = "temporarily_unavailable"
 )
@@ -102,22 +107,6 @@ func tooManyFailures() *problem.Error {
 	return problem.New(problem.Unavailable, CodeTryLater,
 		"AADSTS50053: Sign-in was tried too many times with wrong credentials, and is refused for a while.").
 		WithTarget("client_id").WithAdvice("Correct the credentials, wait a minute and try again.")
-}
-
-func tooManyGuesses() *problem.Error {
-	return problem.New(problem.Unavailable, CodeTryLater,
-		"AADSTS50053: Sign-in was tried too many times with a wrong name or password, and is refused for a while.").
-		WithTarget("password").WithAdvice("Wait a minute and try again; an administrator can reset the password (kluis user reset-password).")
-}
-
-func wrongPassword() *problem.Error {
-	return problem.New(problem.Unauthenticated, CodeInvalidGrant, "AADSTS50126: The name or the password is wrong.").
-		WithTarget("password").WithAdvice("Check both; an administrator can reset the password (kluis user reset-password).")
-}
-
-func disabledUser() *problem.Error {
-	return problem.New(problem.Unauthenticated, CodeInvalidGrant, "AADSTS50057: The user account is disabled.").
-		WithTarget("username").WithAdvice("Have an administrator enable it: kluis user enable.")
 }
 
 func badAssertion(cause error) *problem.Error {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,6 +36,23 @@ func updateDisabled(ctx context.Context, tx *database.Tx, objectID string, disab
 func endSessions(ctx context.Context, tx *database.Tx, objectID string) error {
 	_, err := tx.ExecContext(ctx, `UPDATE identity_principals SET sessions = sessions + 1 WHERE object_id = $1 AND kind = $2`, objectID, User)
 	return err
+}
+
+func redirectURIsOf(ctx context.Context, tx *database.Tx, objectID string) ([]string, error) {
+	return rowsOf(ctx, tx, func(row scanner) (uri string, err error) { return uri, row.Scan(&uri) },
+		`SELECT uri FROM identity_redirect_uris WHERE principal = $1 ORDER BY uri`, objectID)
+}
+
+func replaceRedirectURIs(ctx context.Context, tx *database.Tx, objectID string, uris []string) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM identity_redirect_uris WHERE principal = $1`, objectID); err != nil {
+		return err
+	}
+	for _, uri := range uris {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO identity_redirect_uris (principal, uri) VALUES ($1, $2)`, objectID, uri); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func deletePrincipal(ctx context.Context, tx *database.Tx, objectID string) error {
@@ -284,5 +302,153 @@ func insertAssertion(ctx context.Context, tx *database.Tx, id string, expires ti
 
 func deleteAssertions(ctx context.Context, tx *database.Tx, before time.Time) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM identity_assertions WHERE expires_at < $1`, database.Micros(before))
+	return err
+}
+
+// storedCode, storedDevice and storedRefresh are what is kept of a code, a device that asks, and a refresh token.
+type storedCode struct {
+	hash, principal string
+	sessions        int64
+	wanted          Wanted
+	expires         time.Time
+	used            bool
+}
+
+type storedDevice struct {
+	hash, userCode, principal, state string
+	sessions                         int64
+	wanted                           Wanted
+	polled, expires                  time.Time
+}
+
+type storedRefresh struct {
+	begun
+	hash    string
+	wanted  Wanted
+	expires time.Time
+	used    time.Time // zero: not yet
+}
+
+func insertCode(ctx context.Context, tx *database.Tx, c storedCode) error {
+	wanted, err := json.Marshal(c.wanted)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO identity_codes (hash, principal, sessions, wanted, expires_at) VALUES ($1, $2, $3, $4, $5)`,
+		c.hash, c.principal, c.sessions, string(wanted), database.Micros(c.expires))
+	return err
+}
+
+func codeByHash(ctx context.Context, tx *database.Tx, hash string) (c storedCode, found bool, err error) {
+	var wanted string
+	var expires int64
+	err = tx.QueryRowContext(ctx, `SELECT hash, principal, sessions, wanted, expires_at, used FROM identity_codes WHERE hash = $1`, hash).
+		Scan(&c.hash, &c.principal, &c.sessions, &wanted, &expires, &c.used)
+	c.expires = database.Time(expires)
+	return c, err == nil, read(err, wanted, &c.wanted)
+}
+
+// read reads what was wanted; that there is no row is no error.
+func read(err error, wanted string, w *Wanted) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(wanted), w)
+}
+
+func useCode(ctx context.Context, tx *database.Tx, hash string) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_codes SET used = TRUE WHERE hash = $1`, hash)
+	return err
+}
+
+func deleteExpiredCodes(ctx context.Context, tx *database.Tx, before time.Time) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM identity_codes WHERE expires_at < $1`, database.Micros(before))
+	return err
+}
+
+func insertDevice(ctx context.Context, tx *database.Tx, d storedDevice) error {
+	wanted, err := json.Marshal(d.wanted)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO identity_devices (hash, user_code, wanted, state, expires_at) VALUES ($1, $2, $3, $4, $5)`,
+		d.hash, d.userCode, string(wanted), d.state, database.Micros(d.expires))
+	return err
+}
+
+const selectDevice = `SELECT hash, user_code, COALESCE(principal, ''), sessions, wanted, state, polled_at, expires_at FROM identity_devices `
+
+func deviceByHash(ctx context.Context, tx *database.Tx, hash string) (storedDevice, bool, error) {
+	return scanDevice(tx.QueryRowContext(ctx, selectDevice+`WHERE hash = $1`, hash))
+}
+
+func deviceByUserCode(ctx context.Context, tx *database.Tx, userCode string) (storedDevice, bool, error) {
+	return scanDevice(tx.QueryRowContext(ctx, selectDevice+`WHERE user_code = $1`, userCode))
+}
+
+func scanDevice(row scanner) (d storedDevice, found bool, err error) {
+	var wanted string
+	var polled, expires int64
+	err = row.Scan(&d.hash, &d.userCode, &d.principal, &d.sessions, &wanted, &d.state, &polled, &expires)
+	d.polled, d.expires = database.Time(polled), database.Time(expires)
+	return d, err == nil, read(err, wanted, &d.wanted)
+}
+
+func answerDevice(ctx context.Context, tx *database.Tx, d storedDevice) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_devices SET state = $2, principal = $3, sessions = $4 WHERE hash = $1`,
+		d.hash, d.state, sql.NullString{String: d.principal, Valid: d.principal != ""}, d.sessions)
+	return err
+}
+
+func pollDevice(ctx context.Context, tx *database.Tx, hash string, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_devices SET polled_at = $2 WHERE hash = $1`, hash, database.Micros(now))
+	return err
+}
+
+func deleteDevice(ctx context.Context, tx *database.Tx, hash string) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM identity_devices WHERE hash = $1`, hash)
+	return err
+}
+
+func deleteExpiredDevices(ctx context.Context, tx *database.Tx, before time.Time) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM identity_devices WHERE expires_at < $1`, database.Micros(before))
+	return err
+}
+
+func insertRefreshToken(ctx context.Context, tx *database.Tx, t storedRefresh) error {
+	wanted, err := json.Marshal(t.wanted)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO identity_refresh_tokens (hash, family, principal, sessions, wanted, begun_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		t.hash, t.family, t.principal, t.sessions, string(wanted), database.Micros(t.at), database.Micros(t.expires))
+	return err
+}
+
+func refreshByHash(ctx context.Context, tx *database.Tx, hash string) (t storedRefresh, found bool, err error) {
+	var wanted string
+	var at, expires, used int64
+	err = tx.QueryRowContext(ctx, `SELECT hash, family, principal, sessions, wanted, begun_at, expires_at, used_at FROM identity_refresh_tokens WHERE hash = $1`, hash).
+		Scan(&t.hash, &t.family, &t.principal, &t.sessions, &wanted, &at, &expires, &used)
+	t.at, t.expires, t.used = database.Time(at), database.Time(expires), database.Time(used)
+	return t, err == nil, read(err, wanted, &t.wanted)
+}
+
+// useRefreshToken notes when it was first used.
+func useRefreshToken(ctx context.Context, tx *database.Tx, hash string, now time.Time) error {
+	_, err := tx.ExecContext(ctx, `UPDATE identity_refresh_tokens SET used_at = $2 WHERE hash = $1 AND used_at = 0`, hash, database.Micros(now))
+	return err
+}
+
+func deleteFamily(ctx context.Context, tx *database.Tx, family string) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM identity_refresh_tokens WHERE family = $1`, family)
+	return err
+}
+
+func deleteExpiredRefreshTokens(ctx context.Context, tx *database.Tx, before time.Time) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM identity_refresh_tokens WHERE expires_at < $1`, database.Micros(before))
 	return err
 }

@@ -37,30 +37,57 @@ type claims struct {
 	jwt.Claims
 	TenantID string `json:"tid"`
 	ObjectID string `json:"oid"`
-	AppID    string `json:"appid"`
-	Kind     string `json:"idtyp"`
+	AppID    string `json:"appid,omitempty"`
+	Kind     string `json:"idtyp,omitempty"`
 	Version  string `json:"ver"`
+
+	// Of people.
+	Name     string `json:"name,omitempty"`
+	UPN      string `json:"upn,omitempty"`
+	Username string `json:"preferred_username,omitempty"`
+	Scopes   string `json:"scp,omitempty"`
+	Nonce    string `json:"nonce,omitempty"`
+	Sessions int64  `json:"sess,omitempty"`
 }
 
 // ClientCredentials gives a principal that proves itself with its secret a token for one audience.
 // The codes of its errors are those of OAuth.
 func (s *Service) ClientCredentials(ctx context.Context, clientID string, clientSecret secret.Bytes, audience string) (Token, error) {
-	audience = Audience(audience)
-	if audience == "" {
+	return s.applicationToken(ctx, clientID, Proof{Secret: clientSecret}, audience)
+}
+
+func (s *Service) applicationToken(ctx context.Context, clientID string, proof Proof, audience string) (Token, error) {
+	if audience = Audience(audience); audience == "" {
 		return Token{}, missingAudience()
 	}
-	p, credentials, err := s.client(ctx, clientID)
+	p, err := s.prove(ctx, clientID, proof, audience)
 	if err != nil {
 		return Token{}, err
 	}
-	i := slices.IndexFunc(credentials, func(c credential) bool { return c.provenBy(clientSecret) })
+	return s.issue(claims{Claims: jwt.Claims{Subject: p.ObjectID}, ObjectID: p.ObjectID, AppID: p.AppID, Kind: "app"}, audience)
+}
+
+// prove returns the application that has proven itself. An assertion is spent on one use.
+func (s *Service) prove(ctx context.Context, clientID string, proof Proof, use string) (Principal, error) {
+	p, credentials, err := s.client(ctx, clientID)
+	if err != nil {
+		return Principal{}, err
+	}
+	if proof.Assertion != "" {
+		a, err := s.checkAssertion(p, credentials, proof.Assertion, proof.Endpoints)
+		if err == nil {
+			err = s.useAssertion(ctx, p, a.claims, use)
+		}
+		return p, s.failed(p.AppID, err)
+	}
+	i := slices.IndexFunc(credentials, func(c credential) bool { return c.provenBy(proof.Secret) })
 	switch {
 	case i < 0:
-		return Token{}, s.failed(p.AppID, wrongSecret(p.AppID))
+		return Principal{}, s.failed(p.AppID, wrongSecret(p.AppID))
 	case credentials[i].expired(s.now()):
-		return Token{}, s.failed(p.AppID, expiredCredential(p.AppID, credentials[i].Credential))
+		return Principal{}, s.failed(p.AppID, expiredCredential(p.AppID, credentials[i].Credential))
 	}
-	return s.issue(p, audience)
+	return p, nil
 }
 
 // client finds the application that wants to log in, and what it may prove itself with.
@@ -92,7 +119,21 @@ func (s *Service) failed(name string, err error) error {
 	return err
 }
 
-func (s *Service) issue(p Principal, audience string) (Token, error) {
+// issueFor makes the token by which a client acts in a person's name.
+func (s *Service) issueFor(r record, w Wanted) (Token, error) {
+	return s.issue(claims{Claims: jwt.Claims{Subject: r.ObjectID}, ObjectID: r.ObjectID, AppID: w.ClientID, Kind: "user",
+		Name: r.Name, UPN: r.SignInName, Scopes: "user_impersonation", Sessions: r.sessions}, w.Audience)
+}
+
+// idToken tells the client who has signed in. It opens nothing: its audience is the client.
+func (s *Service) idToken(r record, w Wanted) (string, error) {
+	t, err := s.issue(claims{Claims: jwt.Claims{Subject: r.ObjectID}, ObjectID: r.ObjectID,
+		Name: r.Name, UPN: r.SignInName, Username: r.SignInName, Nonce: w.Nonce}, w.ClientID)
+	return t.AccessToken, err
+}
+
+// issue signs a token; what all tokens have in common is filled in.
+func (s *Service) issue(c claims, audience string) (Token, error) {
 	var id [16]byte
 	if _, err := io.ReadFull(s.rand, id[:]); err != nil {
 		return Token{}, fmt.Errorf("draw token id: %w", err)
@@ -106,14 +147,10 @@ func (s *Service) issue(p Principal, audience string) (Token, error) {
 	}
 	now := s.now().Truncate(time.Second)
 	expires := now.Add(tokenLife)
-	text, err := jwt.Signed(signer).Claims(claims{
-		Claims: jwt.Claims{
-			Issuer: s.issuer, Subject: p.ObjectID, Audience: jwt.Audience{audience},
-			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(expires),
-			ID: base64.RawURLEncoding.EncodeToString(id[:]),
-		},
-		TenantID: p.TenantID, ObjectID: p.ObjectID, AppID: p.AppID, Kind: "app", Version: "2.0",
-	}).Serialize()
+	c.Issuer, c.Audience, c.TenantID, c.Version = s.issuer, jwt.Audience{audience}, s.tenant, "2.0"
+	c.IssuedAt, c.NotBefore, c.Expiry = jwt.NewNumericDate(now), jwt.NewNumericDate(now), jwt.NewNumericDate(expires)
+	c.ID = base64.RawURLEncoding.EncodeToString(id[:])
+	text, err := jwt.Signed(signer).Claims(c).Serialize()
 	if err != nil {
 		return Token{}, fmt.Errorf("sign token: %w", err)
 	}
@@ -165,6 +202,9 @@ func (s *Service) Verify(ctx context.Context, bearer string, audiences ...string
 	}
 	if r.Disabled {
 		return Principal{}, principalDisabled(c.ObjectID)
+	}
+	if r.sessions != c.Sessions {
+		return Principal{}, sessionEnded(c.ObjectID)
 	}
 	return s.full(r.Principal), nil
 }

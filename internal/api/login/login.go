@@ -8,8 +8,11 @@
 //   - AD FS: the same below /adfs, without a tenant; older az needs it, because with an Entra-style
 //     authority it asks a public host whether the authority is genuine.
 //
-// All lead to the same principals and the same tokens. The one grant is client credentials, with a secret or with an
-// assertion that a certificate's key has signed (RFC 7523). Errors are OAuth's ({"error":…,"error_description":"AADSTS…"}), not Resource Manager's.
+// All lead to the same principals and the same tokens; common and organizations mean the one tenant that there is.
+// Applications get theirs for a secret, or for an assertion that a certificate's key has signed (RFC 7523). People sign in at a
+// page: they are sent there by a program with a browser (authorization code with a proof key, RFC 7636), or type in
+// the code that a program without one shows (RFC 8628); the program fetches the tokens, and with a refresh token more of
+// them. Errors are OAuth's ({"error":…,"error_description":"AADSTS…"}), not Resource Manager's.
 //
 // Nothing here needs a token, so nothing here tells more than a client needs in order to get one.
 // Discovery documents name the host that the client used, and clients insist on that; tokens name the
@@ -17,7 +20,10 @@
 package login
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -41,6 +47,7 @@ type Options struct {
 
 	Now    func() time.Time
 	NewID  func() string
+	Rand   io.Reader // nil: crypto/rand
 	Logger *slog.Logger
 }
 
@@ -55,6 +62,9 @@ func Handler(s *identity.Service, o Options) http.Handler {
 	if o.Takes == nil {
 		o.Takes = func(string) bool { return true }
 	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -64,6 +74,12 @@ func Handler(s *identity.Service, o Options) http.Handler {
 		"POST /oauth2/token":                         d.token,
 		"GET /oauth2/v2.0/authorize":                 d.authorize,
 		"GET /oauth2/authorize":                      d.authorize,
+		"POST /oauth2/v2.0/authorize":                d.authorize,
+		"POST /oauth2/authorize":                     d.authorize,
+		"POST /oauth2/v2.0/devicecode":               d.deviceCode,
+		"POST /oauth2/devicecode":                    d.deviceCode,
+		"GET /oauth2/deviceauth":                     d.devicePage,
+		"POST /oauth2/deviceauth":                    d.devicePage,
 		"GET /v2.0/.well-known/openid-configuration": d.configuration,
 		"GET /.well-known/openid-configuration":      d.configuration,
 		"GET /discovery/v2.0/keys":                   d.keys,
@@ -137,7 +153,7 @@ func (d *door) authority(r *http.Request) string {
 // refuses it; it equals the tokens' issuer when the client uses the name that the server knows.
 func (d *door) configuration(w http.ResponseWriter, r *http.Request) {
 	tenant, rest := split(r.URL.Path)
-	if !d.isTenant(tenant) && tenant != "common" && tenant != "organizations" {
+	if !d.isShared(tenant) {
 		d.fail(w, r, http.StatusBadRequest, unknownTenant(tenant))
 		return
 	}
@@ -157,13 +173,15 @@ func (d *door) configuration(w http.ResponseWriter, r *http.Request) {
 		"jwks_uri":                              authority + keys,
 		"token_endpoint_auth_methods_supported": []string{"client_secret_post", "client_secret_basic", "private_key_jwt"},
 		"token_endpoint_auth_signing_alg_values_supported": []string{"RS256", "PS256", "ES256"},
-		"grant_types_supported":                            []string{"client_credentials"},
+		"device_authorization_endpoint":                    authority + "/oauth2" + version + "/devicecode",
+		"code_challenge_methods_supported":                 []string{"S256"},
+		"grant_types_supported":                            []string{grantClient, grantCode, grantRefresh, grantDevice},
 		"response_types_supported":                         []string{"code"},
-		"response_modes_supported":                         []string{"query"},
+		"response_modes_supported":                         []string{"query", "form_post"},
 		"subject_types_supported":                          []string{"public"},
 		"id_token_signing_alg_values_supported":            []string{"RS256"},
-		"scopes_supported":                                 []string{"openid"},
-		"claims_supported":                                 []string{"sub", "iss", "aud", "exp", "iat", "nbf", "tid", "oid", "appid", "ver"},
+		"scopes_supported":                                 []string{scopeOpenID, "profile", scopeOffline},
+		"claims_supported":                                 []string{"sub", "iss", "aud", "exp", "iat", "nbf", "nonce", "tid", "oid", "appid", "ver", "name", "preferred_username", "upn"},
 	})
 }
 
@@ -191,6 +209,20 @@ func (d *door) instance(w http.ResponseWriter, r *http.Request) {
 
 func (d *door) isTenant(tenant string) bool {
 	return tenant == adfs || strings.EqualFold(tenant, d.identity.Tenant())
+}
+
+// isShared also knows the names that mean whatever tenant somebody is of: here is one.
+func (d *door) isShared(tenant string) bool {
+	return d.isTenant(tenant) || tenant == "common" || tenant == "organizations"
+}
+
+// drawText draws something that nobody guesses.
+func (d *door) drawText() string {
+	b := make([]byte, 32)
+	if _, err := io.ReadFull(d.options.Rand, b); err != nil {
+		panic(err) // without randomness there is nothing to be done
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func (d *door) write(w http.ResponseWriter, status int, v any) {

@@ -2,11 +2,14 @@ package login
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,40 +18,133 @@ import (
 	"kluis/internal/secret"
 )
 
-// maxForm is the most that a token request may hold.
-const maxForm = 64 << 10
+// The most that a form and a scope may hold.
+const (
+	maxForm  = 64 << 10
+	maxScope = 2 << 10
+)
 
 // assertionType is the one kind of client_assertion there is (RFC 7523).
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// token trades a client's secret or assertion for a token.
+// The grants that there are, and the second name of one, which older clients send.
+const (
+	grantClient    = "client_credentials"
+	grantCode      = "authorization_code"
+	grantRefresh   = "refresh_token"
+	grantDevice    = "urn:ietf:params:oauth:grant-type:device_code"
+	grantOldDevice = "device_code"
+)
+
+// token trades what a client has for a token.
 func (d *door) token(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
 	tenant, rest := split(r.URL.Path)
-	if !d.isTenant(tenant) {
+	if !d.isShared(tenant) {
 		d.fail(w, r, http.StatusBadRequest, unknownTenant(tenant))
 		return
 	}
-	q, err := d.readTokenRequest(w, r)
+	form, err := d.readTokenForm(w, r)
 	if err != nil {
-		d.failWith(w, r, q.clientID, err)
+		d.failWith(w, r, "", err)
 		return
+	}
+	q, err := d.readClient(r, form)
+	defer q.proof.Secret.Wipe()
+	var body map[string]any
+	if err == nil {
+		body, err = d.grant(r, q, form, tenant != adfs && rest == "/oauth2/token")
+	}
+	if err != nil {
+		d.failWith(w, r, q.id, err)
+		return
+	}
+	d.options.Logger.LogAttrs(r.Context(), slog.LevelInfo, "token issued", slog.String("client", q.id), slog.String("grant", form.Get("grant_type")),
+		slog.Any("audience", body["resource"]), slog.Any("principal", body["principal"]), slog.String("correlation", correlation(r)))
+	delete(body, "principal")
+	d.write(w, http.StatusOK, body)
+}
+
+// grant answers one of the grants.
+func (d *door) grant(r *http.Request, q tokenClient, form url.Values, v1 bool) (map[string]any, error) {
+	var s identity.Session
+	var err error
+	switch grant := form.Get("grant_type"); grant {
+	case grantClient:
+		return d.grantToApplication(r, q, form, v1)
+	case grantCode:
+		s, err = d.redeem(r, q, form)
+	case grantRefresh:
+		s, err = d.refresh(r, q, form)
+	case grantDevice, grantOldDevice:
+		code := form.Get("device_code")
+		if code == "" && grant == grantOldDevice {
+			code = form.Get("code")
+		}
+		s, err = d.identity.PollDevice(r.Context(), q.id, code)
+	case "":
+		return nil, missing("grant_type")
+	default:
+		return nil, oauthError{"unsupported_grant_type", 70003, "The app requested an unsupported grant type '" + clip(grant) + "'."}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return sessionBody(s, form.Get("client_info") == "1", v1), nil
+}
+
+func (d *door) grantToApplication(r *http.Request, q tokenClient, form url.Values, v1 bool) (map[string]any, error) {
+	if q.proof.Secret.Len() == 0 && q.proof.Assertion == "" {
+		return nil, oauthError{"invalid_client", 7000218, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."}
+	}
+	audience, err := d.readAudience(form)
+	if err != nil {
+		return nil, err
 	}
 	var t identity.Token
-	if q.assertion != "" {
-		t, err = d.identity.ClientAssertion(r.Context(), q.clientID, q.assertion, d.tokenEndpoints(), q.audience)
+	if q.proof.Assertion != "" {
+		t, err = d.identity.ClientAssertion(r.Context(), q.id, q.proof.Assertion, q.proof.Endpoints, audience)
 	} else {
-		t, err = d.identity.ClientCredentials(r.Context(), q.clientID, q.clientSecret, q.audience)
-		q.clientSecret.Wipe()
+		t, err = d.identity.ClientCredentials(r.Context(), q.id, q.proof.Secret, audience)
 	}
+	return tokenBody(t, v1), err
+}
+
+// redeem trades an authorization code. What the client says it wants must be what the code is for.
+func (d *door) redeem(r *http.Request, q tokenClient, form url.Values) (identity.Session, error) {
+	wanted, err := d.readWantedAgain(form)
 	if err != nil {
-		d.failWith(w, r, q.clientID, err)
-		return
+		return identity.Session{}, err
 	}
-	d.options.Logger.LogAttrs(r.Context(), slog.LevelInfo, "token issued",
-		slog.String("client", q.clientID), slog.String("audience", t.Audience), slog.String("correlation", correlation(r)))
-	d.write(w, http.StatusOK, tokenBody(t, tenant != adfs && rest == "/oauth2/token"))
+	return d.identity.Redeem(r.Context(), identity.Redemption{ClientID: q.id, Proof: q.proof, Code: form.Get("code"),
+		RedirectURI: form.Get("redirect_uri"), Verifier: form.Get("code_verifier"), Audience: wanted.Audience})
+}
+
+func (d *door) refresh(r *http.Request, q tokenClient, form url.Values) (identity.Session, error) {
+	wanted, err := d.readWantedAgain(form)
+	if err != nil {
+		return identity.Session{}, err
+	}
+	return d.identity.Refresh(r.Context(), identity.RefreshRequest{ClientID: q.id, Proof: q.proof, Token: form.Get("refresh_token"), Wanted: wanted})
+}
+
+// sessionBody is the answer to who acts in a person's name.
+func sessionBody(s identity.Session, clientInfo, v1 bool) map[string]any {
+	body := tokenBody(s.Token, v1)
+	body["principal"] = s.Person.ObjectID // for the log
+	body["scope"] = s.Scope
+	if s.IDToken != "" {
+		body["id_token"] = s.IDToken
+	}
+	if s.RefreshToken != "" {
+		body["refresh_token"] = s.RefreshToken
+	}
+	if clientInfo { // MSAL's name for an account
+		info, _ := json.Marshal(map[string]string{"uid": s.Person.ObjectID, "utid": s.Person.TenantID}) // strings never fail
+		body["client_info"] = base64.RawURLEncoding.EncodeToString(info)
+	}
+	return body
 }
 
 // tokenEndpoints are what an assertion may be for, in lower case: the endpoints under the names by which the server
@@ -86,50 +182,101 @@ func tokenBody(t identity.Token, v1 bool) map[string]any {
 	}
 }
 
-type tokenRequest struct {
-	clientID     string
-	clientSecret secret.Bytes
-	assertion    string
-	audience     string
+// tokenClient is who asks, and how it proves itself.
+type tokenClient struct {
+	id    string
+	proof identity.Proof
 }
 
-// readTokenRequest reads the form, and nothing from the query string: what is in a URL ends up in logs.
-func (d *door) readTokenRequest(w http.ResponseWriter, r *http.Request) (q tokenRequest, err error) {
+// readTokenForm reads the form, and nothing from the query string: what is in a URL ends up in logs.
+func (d *door) readTokenForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
-			return q, oauthError{"invalid_request", 900144, "The request body is too large."}
+			return nil, oauthError{"invalid_request", 900144, "The request body is too large."}
 		}
-		return q, oauthError{"invalid_request", 900144, "The request body must be a form, application/x-www-form-urlencoded."}
+		return nil, oauthError{"invalid_request", 900144, "The request body must be a form, application/x-www-form-urlencoded."}
 	}
-	form := r.PostForm
-	q.clientID = form.Get("client_id")
-	q.clientSecret = secret.New([]byte(form.Get("client_secret")))
+	return r.PostForm, nil
+}
+
+// readClient takes who asks from the form, or from the header.
+func (d *door) readClient(r *http.Request, form url.Values) (q tokenClient, err error) {
+	q.id = form.Get("client_id")
+	q.proof = identity.Proof{Secret: secret.New([]byte(form.Get("client_secret"))), Assertion: form.Get("client_assertion"), Endpoints: d.tokenEndpoints()}
 	if user, password, ok := r.BasicAuth(); ok { // RFC 6749, 2.3.1: both are form-encoded first
 		id, idErr := url.QueryUnescape(user)
 		pass, passErr := url.QueryUnescape(password)
 		if idErr != nil || passErr != nil {
 			return q, oauthError{"invalid_request", 900144, "The client credentials in the Authorization header are malformed."}
 		}
-		q.clientID, q.clientSecret = id, secret.New([]byte(pass))
+		q.id, q.proof.Secret = id, secret.New([]byte(pass))
 	}
-	switch grant := form.Get("grant_type"); {
-	case grant == "":
+	switch {
+	case form.Get("grant_type") == "":
 		return q, missing("grant_type")
-	case grant != "client_credentials":
-		return q, oauthError{"unsupported_grant_type", 70003, "The app requested an unsupported grant type '" + clip(grant) + "'. Use 'client_credentials'."}
-	case q.clientID == "":
+	case q.id == "":
 		return q, missing("client_id")
-	case form.Get("client_assertion") != "" && form.Get("client_assertion_type") != assertionType:
+	case q.proof.Assertion != "" && form.Get("client_assertion_type") != assertionType:
 		return q, oauthError{"invalid_request", 900144, "The request body must contain the following parameter: 'client_assertion_type', with the value '" + assertionType + "'."}
-	case form.Get("client_assertion") != "":
-		q.assertion = form.Get("client_assertion")
-	case q.clientSecret.Len() == 0:
-		return q, oauthError{"invalid_client", 7000218, "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."}
 	}
-	q.audience, err = d.readAudience(form)
-	return q, err
+	return q, nil
+}
+
+// OpenID's own words in a scope; what else stands there names a resource.
+const (
+	scopeOpenID  = "openid"
+	scopeOffline = "offline_access"
+)
+
+func isOpenIDScope(word string) bool {
+	return word == scopeOpenID || word == scopeOffline || word == "profile" || word == "email"
+}
+
+// readWanted takes from a request what a client wants of a person: tokens for one resource, which is named by resource
+// (v1), or by scope, with /.default or /user_impersonation, which mean the same here. Clients of v1 get everything unasked.
+func (d *door) readWanted(values url.Values) (w identity.Wanted, err error) {
+	w.Scope = values.Get("scope")
+	if len(w.Scope) > maxScope {
+		return w, oauthError{identity.CodeInvalidScope, 70011, "The scope is too long."}
+	}
+	if resource := values.Get("resource"); resource != "" {
+		w.OpenID, w.Offline = true, true
+		w.Audience, err = d.checkAudience(resource)
+		return w, err
+	}
+	words := strings.Fields(w.Scope)
+	w.OpenID, w.Offline = slices.Contains(words, scopeOpenID), slices.Contains(words, scopeOffline)
+	for _, word := range slices.DeleteFunc(words, isOpenIDScope) {
+		resource, found := strings.CutSuffix(word, "/.default")
+		if !found {
+			resource, found = strings.CutSuffix(word, "/user_impersonation")
+		}
+		if !found {
+			return w, oauthError{identity.CodeInvalidScope, 70011, "The provided value for scope '" + clip(word) + "' is not valid. It ends in '/.default' or '/user_impersonation'."}
+		}
+		audience, err := d.checkAudience(resource)
+		if err != nil {
+			return w, err
+		}
+		if w.Audience != "" && w.Audience != audience {
+			return w, oauthError{identity.CodeInvalidScope, 70011, "The provided value for the input parameter 'scope' names more than one resource."}
+		}
+		w.Audience = audience
+	}
+	if w.Audience == "" {
+		return w, missing("scope")
+	}
+	return w, nil
+}
+
+// readWantedAgain is readWanted where a client may leave out the resource: it means the same as before.
+func (d *door) readWantedAgain(values url.Values) (identity.Wanted, error) {
+	if values.Get("resource") == "" && !slices.ContainsFunc(strings.Fields(values.Get("scope")), func(word string) bool { return !isOpenIDScope(word) }) {
+		return identity.Wanted{}, nil
+	}
+	return d.readWanted(values)
 }
 
 // readAudience takes it from resource (v1) or from scope, which is one "<audience>/.default" and
@@ -138,14 +285,7 @@ func (d *door) readAudience(form url.Values) (string, error) {
 	if resource := form.Get("resource"); resource != "" {
 		return d.checkAudience(resource)
 	}
-	var found []string
-	for _, scope := range strings.Fields(form.Get("scope")) {
-		switch scope {
-		case "openid", "profile", "email", "offline_access":
-		default:
-			found = append(found, scope)
-		}
-	}
+	found := slices.DeleteFunc(strings.Fields(form.Get("scope")), isOpenIDScope)
 	switch {
 	case len(found) == 0:
 		return "", missing("scope")
@@ -167,11 +307,6 @@ func (d *door) checkAudience(resource string) (string, error) {
 }
 
 func notPrintable(r rune) bool { return r <= 0x20 || r >= 0x7f }
-
-// authorize is where people sign in elsewhere; discovery has to name it.
-func (d *door) authorize(w http.ResponseWriter, r *http.Request) {
-	d.fail(w, r, http.StatusBadRequest, oauthError{"unsupported_response_type", 700054, "Only applications sign in here, with client credentials at the token endpoint."})
-}
 
 // Authenticate returns a function that reads the bearer token of a request and puts its principal in
 // the context, for doors that need one. The audiences are those that the door accepts.
@@ -196,14 +331,10 @@ func Bearer(r *http.Request) string {
 
 // failWith answers with an error of this package or of identity.
 func (d *door) failWith(w http.ResponseWriter, r *http.Request, clientID string, err error) {
-	var o oauthError
-	status := http.StatusBadRequest
-	if p := problem.Of(err); p != nil {
-		o = fromProblem(p)
-	} else if !errors.As(err, &o) {
-		d.options.Logger.LogAttrs(r.Context(), slog.LevelError, "token request failed",
-			slog.String("client", clip(clientID)), slog.String("correlation", correlation(r)), slog.String("error", err.Error()))
-		o, status = oauthError{"server_error", 90033, "A transient error has occurred. Please try again."}, http.StatusInternalServerError
+	o, status := asOAuth(err), http.StatusBadRequest
+	if o.Code == codeServerError {
+		d.logDefect(r, err)
+		status = http.StatusInternalServerError
 	}
 	if o.Code == identity.CodeTryLater {
 		status = http.StatusTooManyRequests
@@ -215,7 +346,11 @@ func (d *door) failWith(w http.ResponseWriter, r *http.Request, clientID string,
 			w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
 		}
 	}
-	d.options.Logger.LogAttrs(r.Context(), slog.LevelInfo, "token refused",
+	level := slog.LevelInfo
+	if o.Code == identity.CodePending || o.Code == identity.CodeSlowDown {
+		level = slog.LevelDebug // devices ask every few seconds
+	}
+	d.options.Logger.LogAttrs(r.Context(), level, "token refused",
 		slog.String("client", clip(clientID)), slog.String("code", o.Code), slog.Int("number", o.Number), slog.String("correlation", correlation(r)))
 	d.fail(w, r, status, o)
 }
@@ -235,6 +370,27 @@ func missing(name string) oauthError {
 
 func unknownTenant(tenant string) oauthError {
 	return oauthError{"invalid_request", 90002, "Tenant '" + clip(tenant) + "' not found. Check to make sure you have the correct tenant ID."}
+}
+
+const codeServerError = "server_error"
+
+// asOAuth is an error of this package or of identity as OAuth has it. Of any other nobody outside learns more.
+func asOAuth(err error) oauthError {
+	var o oauthError
+	if p := problem.Of(err); p != nil {
+		return fromProblem(p)
+	}
+	if errors.As(err, &o) {
+		return o
+	}
+	return oauthError{codeServerError, 90033, "A transient error has occurred. Please try again."}
+}
+
+// logDefect writes down an error that is nobody's fault but ours.
+func (d *door) logDefect(r *http.Request, err error) {
+	if asOAuth(err).Code == codeServerError {
+		d.options.Logger.LogAttrs(r.Context(), slog.LevelError, "sign-in failed", slog.String("correlation", correlation(r)), slog.String("error", err.Error()))
+	}
 }
 
 // fromProblem splits Entra's number from an identity problem's message.
@@ -273,8 +429,9 @@ func correlation(r *http.Request) string {
 	return id
 }
 
-func clip(s string) string {
-	const most = 200
+func clip(s string) string { return clipTo(s, 200) }
+
+func clipTo(s string, most int) string {
 	if len(s) > most {
 		s = s[:most]
 	}

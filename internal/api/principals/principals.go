@@ -9,6 +9,7 @@
 //	POST   …/principals/{id}/addCertificate                   {displayName?, endDateTime?, certificate}
 //	POST   …/principals/{id}/removeCredential                 {keyId}
 //	POST   …/principals/{id}/disable, …/enable
+//	POST   …/principals/{id}/setRedirectUris                  {redirectUris}
 //	POST   …/providers/Kluis.Identity/createUser              {userPrincipalName, displayName?, password?, role?, scope?}
 //	POST   …/principals/{id}/resetPassword                    {password?}
 //	POST   …/principals/{id}/revokeSignInSessions
@@ -42,6 +43,7 @@ type Directory interface {
 	Delete(ctx context.Context, id string) error
 	SetDisabled(ctx context.Context, id string, disabled bool) (identity.Entry, error)
 	AddSecret(ctx context.Context, id, name string, expires time.Time) (identity.Credential, secret.Bytes, error)
+	SetRedirectURIs(ctx context.Context, id string, uris []string) (identity.Entry, error)
 	AddCertificate(ctx context.Context, id, name string, certificate []byte, expires time.Time) (identity.Credential, error)
 	RemoveCredential(ctx context.Context, id, credentialID string) error
 }
@@ -55,7 +57,7 @@ func Provider(d Directory) arm.Provider {
 		{Type: "Kluis.Identity", Actions: map[string]arm.Handler{"createPrincipal": h.create, "createUser": h.createUser}},
 		{Type: identity.PrincipalType, List: h.list, Get: h.get, Delete: h.remove, Actions: map[string]arm.Handler{
 			"addSecret": h.addSecret, "addCertificate": h.addCertificate, "removeCredential": h.removeCredential,
-			"disable": h.setDisabled(true), "enable": h.setDisabled(false), "resetPassword": h.resetPassword, "revokeSignInSessions": h.endSessions}},
+			"disable": h.setDisabled(true), "enable": h.setDisabled(false), "setRedirectUris": h.setRedirectURIs, "resetPassword": h.resetPassword, "revokeSignInSessions": h.endSessions}},
 	}}
 }
 
@@ -76,6 +78,7 @@ type properties struct {
 	BuiltIn     bool         `json:"builtIn,omitempty"`
 	Credentials []credential `json:"credentials,omitempty"`
 	Roles       []role       `json:"roles,omitempty"`
+	Redirects   []string     `json:"redirectUris,omitempty"`
 	SecretText  string       `json:"secretText,omitempty"`
 }
 
@@ -95,7 +98,7 @@ type role struct {
 }
 
 func encode(id armid.ID, e identity.Entry) entry {
-	p := properties{DisplayName: e.Name, AppID: e.AppID, SignInName: e.SignInName, Kind: string(e.Kind), Enabled: !e.Disabled, BuiltIn: e.BuiltIn}
+	p := properties{DisplayName: e.Name, AppID: e.AppID, SignInName: e.SignInName, Kind: string(e.Kind), Enabled: !e.Disabled, BuiltIn: e.BuiltIn, Redirects: e.RedirectURIs}
 	for _, c := range e.Credentials {
 		p.Credentials = append(p.Credentials, encodeCredential(c))
 	}
@@ -154,6 +157,8 @@ type request struct {
 	Scope       string `json:"scope"` // the subscription, if there is none
 	SignInName  string `json:"userPrincipalName"`
 	Password    string `json:"password"`
+
+	RedirectURIs []string `json:"redirectUris"`
 }
 
 // place is where the role is given.
@@ -234,6 +239,18 @@ func (h door) resetPassword(ctx context.Context, r *arm.Request) (*arm.Reply, er
 	body := encode(r.ID, e)
 	body.Properties.SecretText = string(password.Reveal()) // this is where the caller gets it
 	return arm.OK(body), nil
+}
+
+func (h door) setRedirectURIs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	q, _, err := read(r)
+	if err != nil {
+		return nil, err
+	}
+	e, err := h.d.SetRedirectURIs(ctx, r.ID.Name(), q.RedirectURIs)
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(encode(r.ID, e)), nil
 }
 
 func (h door) endSessions(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
