@@ -380,7 +380,7 @@ func (x *exchange) end() {
 	attrs := []slog.Attr{
 		slog.String("method", x.r.Method), slog.String("operation", x.operation), slog.String("resource", x.resource),
 		slog.Int("status", x.status), slog.String("principal", x.principal.ObjectID), slog.String("name", x.principal.Name),
-		slog.String("correlation", identity.Correlation(ctx)), slog.String("request", x.requestID),
+		slog.String("agent", Agent(x.r)), slog.String("correlation", identity.Correlation(ctx)), slog.String("request", x.requestID),
 	}
 	if d := x.trail.Of(x.err); d.Action != "" {
 		attrs = append(attrs, slog.String("action", d.Action), slog.String("scope", d.Scope.String()))

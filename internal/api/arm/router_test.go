@@ -122,15 +122,20 @@ func newRouter(t testing.TB, log io.Writer) *arm.Router {
 // do sends a request as a known caller, without a network in between.
 func do(t testing.TB, h http.Handler, method, target, body string) *httptest.ResponseRecorder {
 	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, request(t, method, target, body))
+	return w
+}
+
+func request(t testing.TB, method, target, body string) *http.Request {
+	t.Helper()
 	r := httptest.NewRequest(method, "https://kluis.example:8443/", strings.NewReader(body))
 	var err error
 	if r.URL, err = r.URL.Parse("https://kluis.example:8443" + target); err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Authorization", "Bearer yes")
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w
+	return r
 }
 
 type answer struct {
@@ -426,7 +431,9 @@ func TestAbortStaysAnAbort(t *testing.T) {
 func TestLog(t *testing.T) {
 	var log strings.Builder
 	rt := newRouter(t, &log)
-	do(t, rt, "GET", strings.ToLower(depot)+version+"&sig=hunter2&$filter=a%20eq%20'hunter2'", "")
+	r := request(t, "GET", strings.ToLower(depot)+version+"&sig=hunter2&$filter=a%20eq%20'hunter2'", "")
+	r.Header.Set("User-Agent", "az/2.45 \n msg=x é"+strings.Repeat("x", 1000))
+	rt.ServeHTTP(httptest.NewRecorder(), r)
 	var line map[string]any
 	if err := json.Unmarshal([]byte(log.String()), &line); err != nil {
 		t.Fatalf("not one line of JSON: %v: %s", err, &log)
@@ -435,6 +442,7 @@ func TestLog(t *testing.T) {
 		"msg": "request", "level": "INFO", "method": "GET", "operation": "Contoso.Storage/depots/read", "status": 200.0,
 		"resource":  "/subscriptions/s/resourceGroups/g/providers/Contoso.Storage/depots/d1",
 		"principal": caller.ObjectID, "name": caller.Name, "correlation": "request-1", "request": "request-1",
+		"agent": "az/2.45 ? msg=x ?" + strings.Repeat("x", 238),
 	} {
 		if line[name] != want {
 			t.Errorf("%s = %v, want %v", name, line[name], want)

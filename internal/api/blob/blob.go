@@ -66,6 +66,7 @@ type request struct {
 	query                    url.Values
 	account, container, blob string
 	response                 map[string]string // headers that a signature sets on what is read with it
+	operation                string            // once it is found
 }
 
 // ServeHTTP implements http.Handler.
@@ -93,12 +94,12 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	x := d.parse(r)
-	err := d.serve(w, x)
+	err := d.serve(w, &x)
 	if err != nil {
 		d.fail(w, r, err)
 	}
 	decided := trail.Of(err)
-	d.log(ctx, log.With("principal", decided.Principal, "action", decided.Action, "scope", decided.Scope.String()), x, err)
+	d.log(ctx, log.With("principal", decided.Principal, "action", decided.Action, "scope", decided.Scope.String(), "agent", arm.Agent(r)), x, err)
 }
 
 var sane = regexp.MustCompile(`^[0-9A-Za-z._-]{1,128}$`)
@@ -106,7 +107,7 @@ var sane = regexp.MustCompile(`^[0-9A-Za-z._-]{1,128}$`)
 // log writes one line for a request. The text of an error that a person can read is theirs already; a query
 // may hold a signature, so it is in no line.
 func (d *door) log(ctx context.Context, log *slog.Logger, x request, err error) {
-	log = log.With("account", x.account, "container", x.container, "blob", x.blob)
+	log = log.With("operation", x.operation, "account", x.account, "container", x.container, "blob", x.blob)
 	p := problem.Of(err)
 	switch {
 	case err == nil:
@@ -140,7 +141,7 @@ func (d *door) accountOf(host string) (string, bool) {
 	return strings.CutSuffix(name, "."+strings.ToLower(d.o.Suffix))
 }
 
-func (d *door) serve(w http.ResponseWriter, x request) error {
+func (d *door) serve(w http.ResponseWriter, x *request) error {
 	if version := x.Header.Get("X-Ms-Version"); version != "" {
 		if !versionText.MatchString(version) || version < oldestVersion {
 			return invalidHeader("x-ms-version", "it is no version of the Blob service from "+oldestVersion+" on")
@@ -148,33 +149,22 @@ func (d *door) serve(w http.ResponseWriter, x request) error {
 		w.Header().Set("X-Ms-Version", version)
 	}
 	if d.o.Disks != nil && x.isDisk() {
-		return d.serveDisk(x.Context(), w, x)
+		x.operation = x.ofDisk()
+		return d.serveDisk(x.Context(), w, *x)
 	}
-	ctx, err := d.authenticate(w, &x)
+	ctx, err := d.authenticate(w, x)
 	if err != nil {
 		return err
 	}
 	if err := x.refuseUnknown(); err != nil {
 		return err
 	}
-	switch kind := x.query.Get("restype"); {
-	case kind == "container" && x.container != "" && x.blob == "":
-		return d.serveContainer(ctx, w, x)
-	case kind == "account" && x.query.Get("comp") == "properties" && (x.Method == http.MethodGet || x.Method == http.MethodHead):
-		return d.accountInformation(ctx, w, x)
-	case kind != "":
-		return unsupported("restype=" + kind)
-	case x.container == "":
-		return d.serveAccount(ctx, w, x)
-	case x.blob == "":
-		return unsupported(x.Method + " on a container without restype=container")
+	o, err := x.find()
+	if err != nil {
+		return err
 	}
-	for _, name := range []string{"snapshot", "versionid"} {
-		if value := x.query.Get(name); value != "" {
-			return unsupported(name + "=" + value)
-		}
-	}
-	return d.serveBlob(ctx, w, x)
+	x.operation = o.name
+	return o.answer(d, ctx, w, *x)
 }
 
 var versionText = regexp.MustCompile(`^20\d\d-[01]\d-[0-3]\d$`)
@@ -215,13 +205,6 @@ func (x request) level() string {
 // accessTier is the only one there is.
 const accessTier = "Hot"
 
-func (d *door) serveAccount(ctx context.Context, w http.ResponseWriter, x request) error {
-	if x.Method != http.MethodGet || x.query.Get("comp") != "list" {
-		return unsupported(x.Method + " on an account as a whole")
-	}
-	return d.listContainers(ctx, w, x)
-}
-
 // accountInformation tells what kind of account this is.
 func (d *door) accountInformation(ctx context.Context, w http.ResponseWriter, x request) error {
 	a, err := d.s.Information(ctx, x.account)
@@ -233,37 +216,6 @@ func (d *door) accountInformation(ctx context.Context, w http.ResponseWriter, x 
 	w.Header().Set("X-Ms-Is-Hns-Enabled", "false")
 	w.WriteHeader(http.StatusOK)
 	return nil
-}
-
-func (d *door) serveBlob(ctx context.Context, w http.ResponseWriter, x request) error {
-	switch comp := x.query.Get("comp"); {
-	case comp == "block" && x.Method == http.MethodPut:
-		return d.putBlock(ctx, w, x)
-	case comp == "blocklist" && x.Method == http.MethodPut:
-		return d.commitBlocks(ctx, w, x)
-	case comp == "blocklist" && x.Method == http.MethodGet:
-		return d.listBlocks(ctx, w, x)
-	case comp == "metadata" && x.Method == http.MethodPut:
-		return d.setMetadata(ctx, w, x)
-	case comp == "properties" && x.Method == http.MethodPut:
-		return d.setHeaders(ctx, w, x)
-	case comp != "" && comp != "metadata": // comp=metadata reads the metadata alone, which HEAD tells as well
-		return unsupported("comp=" + comp)
-	}
-	switch x.Method {
-	case http.MethodGet:
-		return d.read(ctx, w, x)
-	case http.MethodHead:
-		return d.head(ctx, w, x)
-	case http.MethodPut:
-		if x.Header.Get("X-Ms-Copy-Source") != "" {
-			return d.copyBlob(ctx, w, x)
-		}
-		return d.write(ctx, w, x)
-	case http.MethodDelete:
-		return d.delete(ctx, w, x)
-	}
-	return unsupported("the method " + x.Method)
 }
 
 func unsupported(what string) error {

@@ -8,38 +8,22 @@ import (
 	"kluis/internal/storage"
 )
 
-func (d *door) serveContainer(ctx context.Context, w http.ResponseWriter, x request) error {
-	reads := x.Method == http.MethodGet || x.Method == http.MethodHead
-	for _, name := range []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
-		if x.Header.Get(name) != "" {
-			return unsupported("conditions on containers")
-		}
+func (d *door) createContainer(ctx context.Context, w http.ResponseWriter, x request) error {
+	c, err := d.s.CreateContainer(ctx, x.account, x.container, x.metadata())
+	return answer(w, http.StatusCreated, c, err)
+}
+
+func (d *door) setContainerMetadata(ctx context.Context, w http.ResponseWriter, x request) error {
+	c, err := d.s.SetContainerMetadata(ctx, x.account, x.container, x.metadata())
+	return answer(w, http.StatusOK, c, err)
+}
+
+func (d *door) deleteContainer(ctx context.Context, w http.ResponseWriter, x request) error {
+	if err := d.s.DeleteContainer(ctx, x.account, x.container); err != nil {
+		return err
 	}
-	switch comp := x.query.Get("comp"); {
-	case comp == "list" && x.Method == http.MethodGet:
-		return d.listBlobs(ctx, w, x)
-	case comp == "acl" && reads:
-		return d.containerACL(ctx, w, x)
-	case comp == "acl" && x.Method == http.MethodPut:
-		return d.setContainerACL(ctx, w, x)
-	case comp == "metadata" && x.Method == http.MethodPut:
-		c, err := d.s.SetContainerMetadata(ctx, x.account, x.container, x.metadata())
-		return answer(w, http.StatusOK, c, err)
-	case comp != "" && comp != "metadata":
-		return unsupported("comp=" + comp + " on a container")
-	case reads:
-		return d.containerProperties(ctx, w, x)
-	case x.Method == http.MethodPut:
-		c, err := d.s.CreateContainer(ctx, x.account, x.container, x.metadata())
-		return answer(w, http.StatusCreated, c, err)
-	case x.Method == http.MethodDelete:
-		if err := d.s.DeleteContainer(ctx, x.account, x.container); err != nil {
-			return err
-		}
-		w.WriteHeader(http.StatusAccepted)
-		return nil
-	}
-	return unsupported(x.Method + " on a container")
+	w.WriteHeader(http.StatusAccepted)
+	return nil
 }
 
 // answer names the state of a container.

@@ -13,10 +13,13 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
+	"kluis/internal/api/arm"
 	"kluis/internal/identity"
 	"kluis/internal/problem"
 )
@@ -40,20 +43,26 @@ func Owns(path string) bool { return strings.HasPrefix(path, "/v1.0/") }
 func Handler(d Directory, o Options) http.Handler {
 	h := &door{d, o}
 	mux := http.NewServeMux()
-	for pattern, answer := range map[string]func(r *http.Request) (any, error){
-		"GET /v1.0/me":                         me,
-		"GET /v1.0/servicePrincipals":          h.search,
-		"GET /v1.0/servicePrincipals/{id}":     h.one,
-		"GET /v1.0/users":                      h.users,
-		"GET /v1.0/users/{id}":                 h.user,
-		"GET /v1.0/groups":                     none,
-		"POST /v1.0/directoryObjects/getByIds": h.byIDs,
-		"/":                                    notSupported,
-	} {
+	for pattern, answer := range operations {
 		mux.HandleFunc(pattern, h.answer(answer))
 	}
+	mux.HandleFunc("/", h.answer(notSupported))
 	return mux
 }
+
+// operations are what is answered, by the patterns of their paths.
+var operations = map[string]func(*door, *http.Request) (any, error){
+	"GET /v1.0/me":                         me,
+	"GET /v1.0/servicePrincipals":          (*door).search,
+	"GET /v1.0/servicePrincipals/{id}":     (*door).one,
+	"GET /v1.0/users":                      (*door).users,
+	"GET /v1.0/users/{id}":                 (*door).user,
+	"GET /v1.0/groups":                     none,
+	"POST /v1.0/directoryObjects/getByIds": (*door).byIDs,
+}
+
+// Operations are the patterns of all that the door answers.
+func Operations() []string { return slices.Sorted(maps.Keys(operations)) }
 
 type door struct {
 	directory Directory
@@ -61,21 +70,21 @@ type door struct {
 }
 
 // answer lets nobody in who has no token, and writes what f returns.
-func (d *door) answer(f func(r *http.Request) (any, error)) http.HandlerFunc {
+func (d *door) answer(f func(*door, *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, err := d.options.Authenticate(r.Context(), r)
 		var body any
 		if err == nil {
 			r = r.WithContext(ctx)
-			body, err = f(r)
+			body, err = f(d, r)
 		}
 		status := http.StatusOK
 		if err != nil {
 			status, body = refusal(err)
 		}
 		p, _ := identity.From(ctx)
-		d.options.Logger.LogAttrs(ctx, slog.LevelInfo, "request", slog.String("method", r.Method), slog.String("operation", "graph"),
-			slog.String("resource", r.URL.Path), slog.Int("status", status), slog.String("principal", p.ObjectID))
+		d.options.Logger.LogAttrs(ctx, slog.LevelInfo, "graph request", slog.String("operation", r.Pattern), slog.String("resource", r.URL.Path),
+			slog.Int("status", status), slog.String("principal", p.ObjectID), slog.String("agent", arm.Agent(r)))
 		if status == http.StatusInternalServerError {
 			d.options.Logger.LogAttrs(ctx, slog.LevelError, "graph", slog.String("error", err.Error()))
 		}
@@ -109,10 +118,10 @@ type list struct {
 	Value []principal `json:"value"`
 }
 
-func none(*http.Request) (any, error) { return list{[]principal{}}, nil }
+func none(*door, *http.Request) (any, error) { return list{[]principal{}}, nil }
 
 // me is for people; an application is told so, and az then looks itself up by its application id.
-func me(r *http.Request) (any, error) {
+func me(_ *door, r *http.Request) (any, error) {
 	if p, ok := identity.From(r.Context()); ok && p.Kind == identity.User {
 		return encode(p), nil
 	}
@@ -149,7 +158,7 @@ func theOne(r *http.Request, found []principal, err error) (any, error) {
 func (d *door) users(r *http.Request) (any, error) {
 	m := userFilter.FindStringSubmatch(r.URL.Query().Get("$filter"))
 	if m == nil {
-		return none(r)
+		return none(d, r)
 	}
 	if m[1] == "id" {
 		found, err := d.find(r.Context(), m[2], ofUser)
@@ -240,7 +249,7 @@ func (d *door) find(ctx context.Context, id string, which func(identity.Principa
 	return []principal{encode(p)}, nil
 }
 
-func notSupported(r *http.Request) (any, error) {
+func notSupported(_ *door, r *http.Request) (any, error) {
 	return nil, problem.New(problem.Invalid, "Request_BadRequest", "Microsoft Graph is not here, but for looking up principals; %s %.200s is not supported.", r.Method, r.URL.Path)
 }
 

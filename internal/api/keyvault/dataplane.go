@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"kluis/internal/api/arm"
 	"kluis/internal/identity"
 	"kluis/internal/keyvault"
 	"kluis/internal/problem"
@@ -402,7 +403,7 @@ func (d *dataPlane) log(x *request, operation string, status int, err error, id 
 	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("operation", operation), slog.String("vault", x.vault), slog.String("name", x.name), slog.Int("status", status),
-		slog.String("principal", who.ObjectID), slog.String("correlation", identity.Correlation(ctx)), slog.String("request", id),
+		slog.String("principal", who.ObjectID), slog.String("agent", arm.Agent(x.Request)), slog.String("correlation", identity.Correlation(ctx)), slog.String("request", id),
 	}
 	if err != nil {
 		if p := problem.Of(err); p != nil {

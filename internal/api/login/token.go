@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"kluis/internal/api/arm"
 	"kluis/internal/identity"
 	"kluis/internal/problem"
 	"kluis/internal/secret"
@@ -61,7 +62,7 @@ func (d *door) token(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d.options.Logger.LogAttrs(r.Context(), slog.LevelInfo, "token issued", slog.String("client", q.id), slog.String("grant", form.Get("grant_type")),
-		slog.Any("audience", body["resource"]), slog.Any("principal", body["principal"]), slog.String("correlation", correlation(r)))
+		slog.Any("audience", body["resource"]), slog.Any("principal", body["principal"]), slog.String("agent", arm.Agent(r)), slog.String("correlation", correlation(r)))
 	delete(body, "principal")
 	d.write(w, http.StatusOK, body)
 }
@@ -351,7 +352,7 @@ func (d *door) failWith(w http.ResponseWriter, r *http.Request, clientID string,
 		level = slog.LevelDebug // devices ask every few seconds
 	}
 	d.options.Logger.LogAttrs(r.Context(), level, "token refused",
-		slog.String("client", clip(clientID)), slog.String("code", o.Code), slog.Int("number", o.Number), slog.String("correlation", correlation(r)))
+		slog.String("client", clip(clientID)), slog.String("code", o.Code), slog.Int("number", o.Number), slog.String("agent", arm.Agent(r)), slog.String("correlation", correlation(r)))
 	d.fail(w, r, status, o)
 }
 
