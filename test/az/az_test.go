@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,6 +16,7 @@ import (
 	"testing"
 
 	"kluis/internal/tooltest"
+	"kluis/test/conformance"
 	"kluis/test/stage"
 )
 
@@ -39,6 +42,7 @@ var open = sync.OnceValues(func() (*house, error) {
 var (
 	shared *house
 	folder string
+	update = flag.Bool("update", false, "list anew what az calls")
 )
 
 func TestMain(m *testing.M) {
@@ -48,7 +52,11 @@ func TestMain(m *testing.M) {
 	}
 	code := m.Run()
 	if shared != nil {
-		if err := shared.Stop(); err != nil {
+		err := shared.Stop()
+		if code == 0 && conformance.Whole() {
+			err = errors.Join(err, conformance.AZ.Compare("../conformance/testdata", shared.Log(), *update))
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -156,6 +164,14 @@ func (a *az) prints(want, command string, args ...any) {
 	if compact.String() != want {
 		a.t.Errorf("az %s\nprints %s\nwant   %s", fmt.Sprintf(command, args...), &compact, want)
 	}
+}
+
+// done runs a command that begins a job, which must end well, and returns its id. place is the vault.
+func (a *az) done(operation, place, command string, args ...any) (job string) {
+	a.t.Helper()
+	job = a.word(command+place+" --query name", args...)
+	a.prints(`["`+operation+`","Completed"]`, "backup job wait -n %s --query properties.[operation,status]"+place, job)
+	return job
 }
 
 // refuses runs a command, which the server must refuse with this code.

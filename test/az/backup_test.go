@@ -33,8 +33,7 @@ func TestBackUpAndRestore(t *testing.T) {
 	a.prints(`["web1","Registered"]`, "backup container show -g story -v nightly -n web1 --backup-management-type AzureIaasVM --query properties.[friendlyName,registrationStatus]")
 	a.prints(`["VM;iaasvmcontainerv2;story;web1"]`, "backup item list -g story -v nightly --query [].name")
 
-	job := a.word("backup protection backup-now -g story -v nightly -c web1 -i web1 --retain-until 01-01-2100 --query name" + item)
-	a.prints(`["Backup","Completed"]`, "backup job wait -g story -v nightly -n %s"+state, job)
+	job := a.done("Backup", " -g story -v nightly", "backup protection backup-now -c web1 -i web1 --retain-until 01-01-2100"+item)
 	a.prints(`[["Take Snapshot","Completed"],["Transfer data to vault","Completed"]]`, "backup job show -g story -v nightly -n %s"+
 		" --query properties.extendedInfo.tasksList[:2].[taskId,status]", job)
 	a.prints(`["`+job+`"]`, "backup job list -g story -v nightly --operation Backup --status Completed --start-date 01-01-2020 --end-date 01-01-2100 --query [].name")
@@ -52,8 +51,7 @@ func (a *az) restore(point string) {
 	a.t.Helper()
 	a.prints(`"Succeeded"`, "storage account create -n storystaging -g story -l westeurope --query provisioningState")
 	a.run("group create -n story-again -l westeurope")
-	job := a.word("backup restore restore-disks -g story -v nightly -c web1 -i web1 -r %s --storage-account storystaging -t story-again --query name", point)
-	a.prints(`["Restore","Completed"]`, "backup job wait -g story -v nightly -n %s"+state, job)
+	job := a.done("Restore", " -g story -v nightly", "backup restore restore-disks -c web1 -i web1 -r %s --storage-account storystaging -t story-again", point)
 	a.prints(`2`, "disk list -g story-again --query length(@)")
 
 	var bag map[string]string

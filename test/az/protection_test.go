@@ -19,8 +19,9 @@ func TestProtection(t *testing.T) {
 	a.write("policy.json", a.run("backup policy show -g protection -v vault -n DefaultPolicy"))
 	a.run("backup policy create -g protection -v vault -n other --backup-management-type AzureIaasVM --policy @policy.json")
 	const (
-		db1  = " -g protection -v vault -c db1 -i db1"
-		show = "backup item show -g protection -v vault -c db1 -n db1" + item + " --query "
+		vault = " -g protection -v vault"
+		db1   = vault + " -c db1 -i db1"
+		show  = "backup item show -c db1 -n db1" + vault + item + " --query "
 	)
 	const enable = "backup protection enable-for-vm -g protection -v vault --vm db1 --disk-list-setting exclude --diskslist 0"
 	a.refuses("UserErrorEncryptedVmNotSupportedWithDiskEx", enable+" -p DefaultPolicy")
@@ -36,15 +37,14 @@ func TestProtection(t *testing.T) {
 	a.prints(`"ProtectionStopped"`, show+"properties.protectionState")
 	a.refuses("ServiceResourceNotEmptyWithContainerDetails", "backup vault delete -g protection -n vault --yes")
 	a.prints(`["ConfigureBackup","Completed"]`, "backup protection resume -p other"+db1+item+state)
-	a.prints(`["DeleteBackupData","Completed"]`, "backup protection disable --yes --delete-backup-data true"+db1+item+state)
+	a.done("DeleteBackupData", vault, "backup protection disable --yes --delete-backup-data true -c db1 -i db1"+item)
 	a.prints(`true`, show+"properties.isScheduledForDeferredDelete")
 	a.prints(`["Undelete","Completed"]`, "backup protection undelete"+db1+item+state)
 	a.prints(`"ProtectionStopped"`, show+"properties.protectionState")
 
 	// Without soft delete, what is deleted is gone, and so is the vault.
 	a.run("backup vault backup-properties set -g protection -n vault --soft-delete-feature-state Disable")
-	job := a.word("backup protection disable --yes --delete-backup-data true --query name" + db1 + item)
-	a.prints(`["DeleteBackupData","Completed"]`, "backup job wait -g protection -v vault -n %s"+state, job)
+	a.done("DeleteBackupData", vault, "backup protection disable --yes --delete-backup-data true -c db1 -i db1"+item)
 	a.prints(`[]`, "backup item list -g protection -v vault")
 	a.prints(``, "backup vault delete -g protection -n vault --yes")
 }

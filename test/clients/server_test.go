@@ -6,6 +6,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"flag"
+	"fmt"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,10 +21,19 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"kluis/test/conformance"
 )
 
 // kluis is the program under test, built once.
 var kluis string
+
+// What all the servers have logged, unless a test was skipped.
+var (
+	logged  strings.Builder
+	skipped bool
+	update  = flag.Bool("update", false, "list anew what the clients call")
+)
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "kluis-clients-")
@@ -36,6 +47,12 @@ func TestMain(m *testing.M) {
 		panic(string(out))
 	}
 	code := m.Run()
+	if code == 0 && conformance.Whole() && !skipped {
+		if err := conformance.Go.Compare("../conformance/testdata", logged.String(), *update); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
@@ -83,6 +100,13 @@ func startIn(t *testing.T, data string) *server {
 		t.Fatal(err)
 	}
 	s := &server{data: data, images: images, process: cmd, log: logs.Name()}
+	t.Cleanup(func() {
+		text, err := os.ReadFile(s.log)
+		if err != nil {
+			t.Error(err)
+		}
+		logged.Write(text)
+	})
 	t.Cleanup(func() {
 		if s.killed {
 			return

@@ -3,85 +3,21 @@
 //
 // An operation is named by its method and the types on its path: "GET Microsoft.RecoveryServices/vaults/{}/backupJobs/{}".
 // The same name is made of three things, so that they can be laid side by side: of a path in a published description
-// (ofPath), of a row in the tables of the doors (ofRow), and of a line in the server's log (Trace). The log is the witness
-// of what a client has called: a test that lets a client play its story compares what the log names with the list that
-// is kept of that client (Compare), and the report reads the list.
+// (ofPath), of a row in the tables of the doors (ofRow), and of a line in the server's log (Trace). Blobs have no such
+// paths; their operations have the names that the reference of the Blob service gives them.
+//
+// The log is the witness of what a client has called: the test that lets a Client play its story compares what the log
+// names with the list that is kept of that client, and the report reads the list. Only what the client itself sent counts,
+// told by its User-Agent: Kluis's own client sets the stage.
 package conformance
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"maps"
-	"os"
+	"regexp"
 	"slices"
 	"strings"
 
-	"kluis/internal/api/arm"
 	"kluis/internal/armid"
 )
-
-// Trace names the operations that a server's log says were answered well.
-func Trace(log string) []string {
-	called := map[string]bool{}
-	for line := range strings.Lines(log) {
-		fields := attributes(line)
-		if fields["msg"] != "request" || fields["status"] == "" || fields["status"] >= "400" || fields["operation"] == "" {
-			continue
-		}
-		if name := ofLog(fields["method"], fields["operation"], fields["resource"]); name != "" {
-			called[strings.ToLower(name)] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(called))
-}
-
-// Compare reports whether a client has called what the list at the path says; update writes the list anew.
-func Compare(path, log string, update bool) error {
-	got := []byte(strings.Join(Trace(log), "\n") + "\n")
-	if update {
-		if err := os.WriteFile(path, got, 0o600); err != nil {
-			return err
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err == nil && !bytes.Equal(got, want) {
-		err = errors.New("the client has called other operations than are listed; -update lists them, and docs/conformance.md is to be made anew")
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
-// attributes reads a line of slog's text.
-func attributes(line string) map[string]string {
-	fields := map[string]string{}
-	for field := range strings.FieldsSeq(line) {
-		if name, value, ok := strings.Cut(field, "="); ok {
-			fields[name] = strings.Trim(value, `"`)
-		}
-	}
-	return fields
-}
-
-// ofLog: the log has the operation as roles name it, type/verb, and the resource it was done to; for a list that is the
-// one it is a list of.
-func ofLog(method, operation, resource string) string {
-	cut := strings.LastIndexByte(operation, '/')
-	id, err := armid.Parse(resource)
-	if err != nil || cut < 0 {
-		return ""
-	}
-	typ, of := operation[:cut], kind(id)
-	switch {
-	case strings.EqualFold(typ, of):
-		return method + " " + named(typ) + "/{}"
-	case of != "" && len(typ) > len(of) && strings.EqualFold(typ[:len(of)], of):
-		return method + " " + named(of) + "/{}" + typ[len(of):]
-	}
-	return method + " " + named(typ) // listed in a scope
-}
 
 // kind is the type of an id, with the names that tables have for those that have none.
 func kind(id armid.ID) string {
@@ -105,38 +41,14 @@ func named(typ string) string {
 	return words[0] + "/" + strings.Join(words[1:], "/{}/")
 }
 
-// ofRow names what a row of a door's table answers.
-func ofRow(r arm.Resource) (all []string) {
-	collection := named(r.Type)
-	one := collection + "/{}"
-	for method, handler := range map[string]arm.Handler{"GET": r.Get, "PUT": r.Put, "PATCH": r.Patch, "DELETE": r.Delete} {
-		if handler != nil {
-			all = append(all, method+" "+one)
-		}
-	}
-	if r.Get != nil || r.Head != nil {
-		all = append(all, "HEAD "+one)
-	}
-	if r.List != nil {
-		all = append(all, "GET "+collection)
-	}
-	if !strings.Contains(r.Type, "/") && strings.Contains(r.Type, ".") { // the namespace itself carries actions
-		one = collection
-	}
-	for action := range r.Actions {
-		all = append(all, "POST "+one+"/"+action)
-	}
-	for action := range r.GetActions {
-		all = append(all, "GET "+one+"/"+strings.ReplaceAll(action, "*", "{}"))
-	}
-	return all
-}
-
 // ofPath names the operation of a method on a path, as a description writes it. Whether a type is in a group or in a
 // subscription makes no other operation of it. Outside of subscriptions there is nothing but the operations of providers,
 // so what descriptions have there keeps its path for a name.
 func ofPath(method, path string) string {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
+	if slices.Contains([]string{"keys", "deletedkeys", "secrets", "deletedsecrets"}, parts[0]) {
+		return newest(method + " " + strings.Join(ofKeyVault(parts), "/"))
+	}
 	i := slices.IndexFunc(parts, func(p string) bool { return strings.EqualFold(p, "providers") })
 	if i >= 0 && i+1 < len(parts) && strings.Contains(parts[i+1], ".") {
 		inside := strings.EqualFold(parts[0], "subscriptions") || len(parts) == 3 && parts[2] == "operations"
@@ -150,6 +62,19 @@ func ofPath(method, path string) string {
 	}
 	return method + " " + strings.Join(nameless(parts), "/")
 }
+
+// ofKeyVault takes the names out of a path of a key vault's own host, where a version may stand behind a name.
+func ofKeyVault(parts []string) []string {
+	words := slices.Clone(parts)
+	for i := 1; i < min(len(words), 3); i++ {
+		if strings.HasPrefix(words[i], "{") || i == 1 && words[i] != "restore" || version.MatchString(words[i]) {
+			words[i] = "{}"
+		}
+	}
+	return words
+}
+
+var version = regexp.MustCompile(`^[0-9a-f]{32}$`)
 
 func nameless(parts []string) (words []string) {
 	for i, part := range parts {

@@ -13,7 +13,11 @@ import (
 	"strings"
 	"testing"
 
+	"kluis/internal/api/arm"
+	"kluis/internal/api/authorization"
+	"kluis/internal/api/blob"
 	"kluis/internal/api/compute"
+	"kluis/internal/api/graph"
 	"kluis/internal/api/keyvault"
 	"kluis/internal/api/openapitest"
 	"kluis/internal/api/recoveryservices"
@@ -53,11 +57,32 @@ var descriptions = []description{
 	{"Subscriptions", "resources/resource-manager/Microsoft.Resources/stable/2022-12-01/subscriptions.json", resourcesTest, resourcesList},
 }
 
-// undescribed are the namespaces whose descriptions are not at hand: their tables are all that can be told.
-var undescribed = []string{"Microsoft.Storage", "Microsoft.Network", "Microsoft.Authorization"}
+// undescribed is what no description is at hand of: the tables of the doors are all that can be told, and what they were
+// checked with.
+var undescribed = []struct {
+	title, checked string
+	operations     func(f facts) []string
+}{
+	{"Microsoft.Storage", "what az storage account and the SDKs take", of("Microsoft.Storage")},
+	{"Microsoft.Network", "the templates of restored VMs, which name these resources; they are kept as documents", of("Microsoft.Network")},
+	{"Microsoft.Authorization", "what az role and az lock take", of("Microsoft.Authorization")},
+	{"Blob service", "the reference of its REST API, azblob and az storage blob", func(facts) []string { return blob.Operations() }},
+	{"Microsoft Graph", "what az asks before it names a principal", func(facts) []string { return graph.Operations() }},
+	{"Everything else", "what the clients that call it take: later or older than the descriptions above, or Kluis's own", of("")},
+}
 
-// clients are those that others wrote; the list of each is made by the test that lets it play.
-var clients = []string{"az", "go", "tofu"}
+// of are the operations of a namespace that have not been told; of all of them if it is "". That what can be got has a
+// HEAD goes without saying.
+func of(namespace string) func(facts) []string {
+	return func(f facts) (all []string) {
+		for _, name := range slices.Sorted(maps.Keys(f.has)) {
+			if !f.told[name] && !strings.HasPrefix(name, "head ") && (namespace == "" || strings.Contains(name, " "+strings.ToLower(namespace)+"/")) {
+				all = append(all, f.has[name])
+			}
+		}
+		return all
+	}
+}
 
 const opening = `# Conformance
 
@@ -68,26 +93,37 @@ when it is stale; nothing in it is written by hand.
 * *compared*: a test compares an answer of it with the published description: status, what is required, types, words, names.
 * *recorded*: so many requests of a real client to the real service are at hand. Those of Recovery Services are sent again by
   ` + "`TestRecordedRequestsAreAnsweredAlike`" + `, where every key that the service sent is in our answer or listed with the reason.
-* *called by*: the clients whose stories call it, as the server's log witnesses. A dash says that no list has it.
+* *called by*: the clients whose stories call it and get an answer that is no refusal, as the server's log witnesses: az
+  (` + "`test/az`" + `), go (Azure's SDKs and HashiCorp's, ` + "`test/clients`" + `), tofu (OpenTofu with azurerm, ` + "`test/tofu`" + `). *polled* says that
+  clients call it for as long as another operation takes, so that no list has it; a dash, that none of them calls it.
 
-The key vault's own host and generic resources have no rows in the table, and the log of that host names no operations.
+Generic resources, which are asked for by any id, have no rows in the table.
 `
 
 // The report is what is true now: of the descriptions, the tables, the lists of what is compared and of what was called.
 func TestReport(t *testing.T) {
-	f := facts{has: tables(), called: map[string]map[string]bool{}, recorded: recordings(t)}
-	for _, c := range clients {
-		f.called[c] = lines(t, filepath.Join("testdata", c+".txt"))
+	f := facts{has: tables(), told: map[string]bool{}, called: map[string]map[string]bool{}, recorded: recordings(t)}
+	for _, c := range Clients() {
+		f.called[c.Name] = linesOf(t, c.list("testdata"))
 	}
 	var page bytes.Buffer
 	page.WriteString(opening)
 	for _, d := range descriptions {
 		f.describe(t, &page, d)
 	}
-	page.WriteString("\n## Without a description\n\nNo published description of these is at hand; this is what the server's tables have.\n\n| operation | called by |\n|---|---|\n")
-	for _, name := range slices.Sorted(maps.Keys(f.has)) {
-		if slices.ContainsFunc(undescribed, func(n string) bool { return strings.Contains(name, " "+strings.ToLower(n)+"/") }) {
-			fmt.Fprintf(&page, "| `%s` | %s |\n", name, f.by(name))
+	page.WriteString("\n## Without a description\n\nNo published description of these is at hand; this is what the server has of them.\n")
+	for _, u := range undescribed {
+		fmt.Fprintf(&page, "\n### %s\n\nChecked with %s.\n\n| operation | called by |\n|---|---|\n", u.title, u.checked)
+		for _, name := range u.operations(f) {
+			f.told[strings.ToLower(name)] = true
+			fmt.Fprintf(&page, "| `%s` | %s |\n", name, f.by(strings.ToLower(name)))
+		}
+	}
+	for _, c := range Clients() {
+		for name := range f.called[c.Name] {
+			if !f.told[name] {
+				t.Errorf("%s calls %s, of which the page has no line", c.Name, name)
+			}
 		}
 	}
 	if *update {
@@ -106,7 +142,8 @@ func TestReport(t *testing.T) {
 
 // facts are by the names of operations, in lower case.
 type facts struct {
-	has      map[string]bool
+	has      map[string]string          // as the tables spell them
+	told     map[string]bool            // what the page has a line of
 	called   map[string]map[string]bool // by client
 	recorded map[string]int
 }
@@ -116,12 +153,13 @@ func (f facts) describe(t *testing.T, page *bytes.Buffer, d description) {
 	t.Helper()
 	compared := map[string]bool{}
 	if d.list != "" {
-		compared = lines(t, filepath.Join("../../internal/api", d.list))
+		compared = linesOf(t, filepath.Join("../../internal/api", d.list))
 	}
 	all, here, rows := openapitest.Open(t, d.path).Operations(), 0, &bytes.Buffer{}
 	for _, o := range all {
 		name := strings.ToLower(ofPath(o.Method, o.Path))
-		there := f.has[name] || compared[o.ID]
+		f.told[name] = true
+		there := f.has[name] != "" || compared[o.ID]
 		if there {
 			here++
 		}
@@ -141,12 +179,15 @@ func (f facts) describe(t *testing.T, page *bytes.Buffer, d description) {
 
 func (f facts) by(name string) string {
 	var who []string
-	for _, c := range clients {
-		if f.called[c][name] {
-			who = append(who, c)
+	for _, c := range Clients() {
+		if f.called[c.Name][name] {
+			who = append(who, c.Name)
 		}
 	}
-	if len(who) == 0 {
+	switch {
+	case polled.MatchString(name):
+		return "polled"
+	case len(who) == 0:
 		return "–"
 	}
 	return strings.Join(who, ", ")
@@ -160,31 +201,54 @@ func yes(b bool) string {
 }
 
 // tables are what the doors have. Making them asks no service anything.
-func tables() map[string]bool {
-	has := map[string]bool{}
+func tables() map[string]string {
+	has := map[string]string{}
 	for _, p := range resources.Providers(nil, nil, nil, compute.Provider(nil, nil), compute.Classic(), keyvault.Provider(nil),
-		recoveryservices.Provider(nil, recoveryservices.Options{})) {
+		recoveryservices.Provider(nil, recoveryservices.Options{}), authorization.Provider(nil)) {
 		for _, r := range p.Resources {
 			for _, name := range ofRow(r) {
-				has[strings.ToLower(name)] = true
+				has[strings.ToLower(name)] = name
 			}
 		}
 	}
 	return has
 }
 
-// lines are those of a file; one that is not there has none.
-func lines(t *testing.T, path string) map[string]bool {
+// ofRow names what a row of a door's table answers.
+func ofRow(r arm.Resource) (all []string) {
+	collection := named(r.Type)
+	one := collection + "/{}"
+	for method, handler := range map[string]arm.Handler{"GET": r.Get, "PUT": r.Put, "PATCH": r.Patch, "DELETE": r.Delete} {
+		if handler != nil {
+			all = append(all, method+" "+one)
+		}
+	}
+	if r.Get != nil || r.Head != nil {
+		all = append(all, "HEAD "+one)
+	}
+	if r.List != nil {
+		all = append(all, "GET "+collection)
+	}
+	if !strings.Contains(r.Type, "/") && strings.Contains(r.Type, ".") { // the namespace itself carries actions
+		one = collection
+	}
+	for action := range r.Actions {
+		all = append(all, "POST "+one+"/"+action)
+	}
+	for action := range r.GetActions {
+		all = append(all, "GET "+one+"/"+strings.ReplaceAll(action, "*", "{}"))
+	}
+	return all
+}
+
+// linesOf are the lines of a file.
+func linesOf(t *testing.T, path string) map[string]bool {
 	t.Helper()
 	text, err := os.ReadFile(path)
-	if err != nil && !os.IsNotExist(err) {
+	if err != nil {
 		t.Fatal(err)
 	}
-	set := map[string]bool{}
-	for line := range strings.Lines(string(text)) {
-		set[strings.TrimSpace(line)] = true
-	}
-	return set
+	return lines(text)
 }
 
 // recordings counts the recorded requests of each operation.

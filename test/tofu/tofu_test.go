@@ -2,6 +2,7 @@ package tofu_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,11 +12,14 @@ import (
 
 	"kluis/internal/client"
 	"kluis/internal/tooltest"
+	"kluis/test/conformance"
 	"kluis/test/stage"
 )
 
 // folderVariable names the folder in which `make test-tofu` has built tofu and the provider.
 const folderVariable = "KLUIS_TEST_TOFU"
+
+var update = flag.Bool("update", false, "list anew what the provider calls")
 
 // What Terraform is for: it makes what is written down, finds nothing to change afterwards, and takes it all away again. The
 // VM is there before, since its disks come from image files.
@@ -60,6 +64,9 @@ func TestApplyPlanDestroy(t *testing.T) {
 	w.tofu(0, "destroy", "-auto-approve")
 	if _, err := s.Group(t.Context(), "tofu"); err == nil {
 		t.Error("the group is still there")
+	}
+	if err := conformance.Tofu.Compare("../conformance/testdata", s.Log(), *update); err != nil {
+		t.Error(err)
 	}
 }
 
