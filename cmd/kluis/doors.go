@@ -115,9 +115,17 @@ func (p *parts) newDeployments() *deployment.Service {
 			disk, err := decode[computes.Disk](id, body)
 			if err == nil {
 				disk.ID = id
-				_, _, err = p.compute.PutDisk(ctx, disk)
+				disk, _, err = p.compute.PutDisk(ctx, disk)
 			}
-			return err
+			return p.awaitCopy(ctx, disk.Operation(), err)
+		},
+		"Microsoft.Compute/snapshots": func(ctx context.Context, id armid.ID, _ string, body json.RawMessage) error {
+			snapshot, err := decode[computes.Snapshot](id, body)
+			if err == nil {
+				snapshot.ID = id
+				snapshot, _, err = p.compute.PutSnapshot(ctx, snapshot)
+			}
+			return p.awaitCopy(ctx, snapshot.Operation(), err)
 		},
 	}
 	for _, typ := range documents.DocumentTypes {
@@ -132,6 +140,14 @@ func (p *parts) newDeployments() *deployment.Service {
 			return g.Location, err
 		},
 		Fetch: p.readOwnBlob, Now: time.Now, NewID: uuid.NewString, Logger: p.log})
+}
+
+// awaitCopy waits for a disk or snapshot that takes its time: what depends on it in a template comes after it.
+func (p *parts) awaitCopy(ctx context.Context, operation string, err error) error {
+	if err != nil || operation == "" {
+		return err
+	}
+	return p.compute.Await(ctx, operation)
 }
 
 func decode[T any](id armid.ID, body json.RawMessage) (v T, err error) {

@@ -45,6 +45,9 @@ const (
 	lease     = 30 * time.Second
 )
 
+// copiers is how many disks are copied at once, beside backups and restores.
+const copiers = 2
+
 // serve runs the server until ctx ends.
 func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err error) {
 	syscall.Umask(0o077) // whatever this process writes is its own
@@ -77,6 +80,11 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 		return err
 	}
 	defer chores.Stop()
+	copies, err := job.StartRunner(ctx, p.jobs, job.Options{Node: c.Node, Workers: copiers, Lease: lease, Now: time.Now, Log: log}, p.compute.Works()...)
+	if err != nil {
+		return err
+	}
+	defer copies.Stop()
 	scheduling, stopScheduling := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	background.Go(func() { p.backup.RunSchedule(scheduling) })
@@ -315,10 +323,10 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 	}
 	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "blob." + host,
 		Bucket: objects.Prefix(p.store, "blobs/"), Seal: p.root, Rand: rand.Reader, Now: time.Now, NewID: uuid.NewString})
-	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images},
+	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
+	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Jobs: p.jobs,
 		Seal: p.root, Rand: rand.Reader, BlobSuffix: "blob." + host, Now: time.Now, NewID: uuid.NewString, Log: p.log,
 		HostNames: p.hosts.names(), HostGroups: p.resources, Subscription: armid.Subscription(p.install.SubscriptionID)})
-	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
 	var served backup.Exports
 	if p.exports != nil {
 		served = p.exports

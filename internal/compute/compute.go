@@ -4,8 +4,8 @@
 // resources come and go with it.
 //
 // A managed disk is an image file. It comes in by import, which adopts the file where it lies: Kluis
-// reads it and never deletes it. Or it comes from a restore: then the file is Kluis's own and goes with
-// the disk resource. A virtual machine names its disks; a disk belongs to at most one machine, and one
+// reads it and never deletes it. Or it comes from a restore, or is a copy (copy.go): then the file is Kluis's own and
+// goes with the disk resource. A snapshot is a copy that nobody writes to (snapshot.go). A virtual machine names its disks; a disk belongs to at most one machine, and one
 // that is attached cannot be deleted.
 //
 // Who may read a disk can get a URL for it, with which anybody can, for a time (access.go).
@@ -30,12 +30,14 @@ import (
 	"kluis/internal/armid"
 	"kluis/internal/database"
 	"kluis/internal/fabric"
+	"kluis/internal/job"
 )
 
 // The types of resources of this package.
 const (
-	VMType   = "Microsoft.Compute/virtualMachines"
-	DiskType = "Microsoft.Compute/disks"
+	VMType       = "Microsoft.Compute/virtualMachines"
+	DiskType     = "Microsoft.Compute/disks"
+	SnapshotType = "Microsoft.Compute/snapshots"
 )
 
 // Authorizer decides whether the principal in ctx may do an action at a scope.
@@ -65,8 +67,12 @@ type Image struct {
 type Images interface {
 	// Inspect looks at a file below the allowed folders; else, or if it is no image, a *fabric.ImageError.
 	Inspect(ctx context.Context, path string) (Image, error)
-	// Remove deletes a restored image.
+	// Remove deletes an image that was written here; one that is not there is no error.
 	Remove(ctx context.Context, path string) error
+	// CopyPath is where Copy will write an image of that name.
+	CopyPath(dir, name string) (string, error)
+	// Copy copies an image while nobody writes to it. The copy appears when it is whole and durable.
+	Copy(ctx context.Context, from fabric.DiskSpec, dir, name string, progress func(done, total int64)) error
 	// Snapshot opens images for reading. While they are open, nobody who heeds locks writes to them.
 	Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoint) (fabric.Snapshot, error)
 }
@@ -84,6 +90,7 @@ type Options struct {
 	Authorizer Authorizer
 	Groups     Groups
 	Images     Images
+	Jobs       *job.Queue
 	Seal       Sealer
 	Rand       io.Reader
 	BlobSuffix string // "blob.localhost:8443": a disk is read at https://md-….{suffix}/…
@@ -123,10 +130,15 @@ func (s *Service) PutDisk(ctx context.Context, d Disk) (_ Disk, created bool, er
 	if err := s.o.Groups.GroupExists(ctx, d.ID.ResourceGroup); err != nil {
 		return Disk{}, false, err
 	}
+	d.Properties.ProvisioningState = "" // what a client says of it does not count
 	row := diskRow{Disk: d}
 	// A look at the file is slow and is no part of the transaction, where what was found is looked for again.
 	_, err = s.diskRow(ctx, d.ID)
-	if created = isNotFound(err); created {
+	if created = isNotFound(err); created && d.isCopy() {
+		d, err = s.beginDisk(ctx, d)
+		return d, true, err
+	}
+	if created {
 		row.image, err = s.importImage(ctx, d)
 	}
 	if err != nil {
@@ -144,6 +156,10 @@ func (s *Service) PutDisk(ctx context.Context, d Disk) (_ Disk, created bool, er
 			return err
 		case !created:
 			return err // deleted since
+		default:
+			if err := noSnapshotAt(ctx, tx, d, row.image.Path); err != nil {
+				return err
+			}
 		}
 		row.settle(s.o.Now(), s.o.NewID())
 		return putDisk(ctx, tx, row)
@@ -156,22 +172,20 @@ func (s *Service) PutDisk(ctx context.Context, d Disk) (_ Disk, created bool, er
 
 // changed is an existing disk with new settings.
 func changed(old diskRow, d Disk) (diskRow, error) {
-	source := d.Properties.CreationData.SourceURI
-	if was := old.Properties.CreationData.SourceURI; source != "" && source != was {
-		return diskRow{}, imageFixed(d, was)
+	if err := sameSource(d.ID, old.Properties.CreationData, d.Properties.CreationData); err != nil {
+		return diskRow{}, err
 	}
 	if !strings.EqualFold(old.Location, d.Location) {
 		return diskRow{}, locationFixed(d.ID, old.Location)
 	}
-	d.Properties.UniqueID, d.Properties.TimeCreated = old.Properties.UniqueID, old.Properties.TimeCreated
-	d.Properties.CreationData = old.Properties.CreationData
+	d.Properties = d.Properties.keeping(old.Properties)
 	old.Disk = d
 	return old, nil
 }
 
 func (s *Service) importImage(ctx context.Context, d Disk) (Image, error) {
 	if !strings.EqualFold(d.Properties.CreationData.CreateOption, "Import") {
-		return Image{}, createOptionNotSupported(d)
+		return Image{}, createOptionNotSupported(d.ID, d.Properties.CreationData.CreateOption)
 	}
 	path, err := filePath(d.Properties.CreationData.SourceURI)
 	if err != nil {
@@ -182,6 +196,44 @@ func (s *Service) importImage(ctx context.Context, d Disk) (Image, error) {
 		return Image{}, imageProblem(err)
 	}
 	return image, nil
+}
+
+func (d Disk) isCopy() bool { return strings.EqualFold(d.Properties.CreationData.CreateOption, "Copy") }
+
+// beginDisk begins a disk that is a copy of a snapshot or of another disk. It is there when its operation has ended.
+func (s *Service) beginDisk(ctx context.Context, d Disk) (Disk, error) {
+	c, err := s.planCopy(ctx, d.ID, d.Properties)
+	if err != nil {
+		return Disk{}, err
+	}
+	d.Properties = c.properties
+	row := diskRow{Disk: d, image: c.image, owned: true}
+	j, err := s.beginCopy(ctx, c, func(tx *database.Tx) error { return insertDisk(ctx, tx, row) })
+	if database.IsUnique(err) {
+		return Disk{}, diskExists(d.ID)
+	}
+	row.operation = j
+	return row.shown(s.o.Now()), err
+}
+
+// sameSource refuses another source than the one that a disk or snapshot was made of. A client may leave it out.
+func sameSource(id armid.ID, was, now CreationData) error {
+	if now.SourceURI != "" && now.SourceURI != was.SourceURI {
+		return imageFixed(id, was.SourceURI)
+	}
+	if !now.SourceResourceID.IsZero() && !now.SourceResourceID.Equal(was.SourceResourceID) {
+		return imageFixed(id, was.SourceResourceID.String())
+	}
+	return nil
+}
+
+// noSnapshotAt refuses the image of a snapshot as that of a disk: nobody writes to a snapshot.
+func noSnapshotAt(ctx context.Context, tx *database.Tx, d Disk, path string) error {
+	taken, err := hasSnapshotAt(ctx, tx, path)
+	if err == nil && taken {
+		return imageTaken(d, path)
+	}
+	return err
 }
 
 // AdoptRestored makes a disk of an image that a restore has written. It takes location, tags, operating
@@ -272,7 +324,7 @@ func (s *Service) removeDisk(ctx context.Context, id armid.ID) (existed bool, er
 			return diskAttached(row.Disk, row.vm)
 		}
 		if row.isShared(s.o.Now()) {
-			return diskShared(row.Disk)
+			return diskShared(row.ID)
 		}
 		existed = true
 		return errors.Join(deleteDisk(ctx, tx, id), deleteAccess(ctx, tx, id))
@@ -280,10 +332,20 @@ func (s *Service) removeDisk(ctx context.Context, id armid.ID) (existed bool, er
 	if err != nil || !existed || !row.owned {
 		return existed, err
 	}
-	if err := s.o.Images.Remove(ctx, row.image.Path); err != nil {
-		return true, fmt.Errorf("remove image of disk %s: %w", id.Name(), err)
+	return true, s.dropImage(ctx, id, row.image, row.Properties)
+}
+
+// dropImage deletes the image of a disk or snapshot that was deleted. Whoever is making it is stopped.
+func (s *Service) dropImage(ctx context.Context, id armid.ID, i Image, p DiskProperties) error {
+	if p.isCreating() {
+		if err := s.o.Jobs.CancelExclusive(ctx, exclusive(id)); err != nil {
+			return err
+		}
 	}
-	return true, nil
+	if err := s.o.Images.Remove(ctx, i.Path); err != nil {
+		return fmt.Errorf("remove image of %s: %w", id.Name(), err)
+	}
+	return nil
 }
 
 // ImageOf says where the image of a disk is and what it was when it was last looked at.
@@ -367,7 +429,10 @@ func (s *Service) attach(ctx context.Context, tx *database.Tx, vm VM) error {
 			return diskAttached(row.Disk, row.vm)
 		}
 		if !had[id.Key()] && row.isShared(s.o.Now()) {
-			return diskShared(row.Disk)
+			return diskShared(row.ID)
+		}
+		if row.Properties.isCreating() {
+			return notMadeYet(row.ID)
 		}
 		row.vm = vm.ID.String()
 		row.Properties.DiskState = attached
@@ -447,7 +512,7 @@ func detachAll(ctx context.Context, tx *database.Tx, vm armid.ID) (had map[strin
 	return had, nil
 }
 
-// CountIn says how many VMs and disks a resource group holds.
+// CountIn says how many VMs, disks and snapshots a resource group holds.
 func (s *Service) CountIn(ctx context.Context, group armid.ID) (n int, err error) {
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
 		vms, err := selectVMs(ctx, tx, group)
@@ -455,7 +520,11 @@ func (s *Service) CountIn(ctx context.Context, group armid.ID) (n int, err error
 			return err
 		}
 		disks, err := selectDisks(ctx, tx, group)
-		n = len(vms) + len(disks)
+		if err != nil {
+			return err
+		}
+		snapshots, err := selectSnapshots(ctx, tx, group)
+		n = len(vms) + len(disks) + len(snapshots)
 		return err
 	})
 	return n, err

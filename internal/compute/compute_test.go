@@ -16,12 +16,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"kluis/internal/armid"
 	"kluis/internal/compute"
 	"kluis/internal/database"
 	"kluis/internal/database/databasetest"
 	"kluis/internal/fabric/image"
+	"kluis/internal/job"
 	"kluis/internal/problem"
 	"kluis/internal/seal"
 )
@@ -39,6 +41,7 @@ type host struct {
 	images, restore string
 	denied          string // the action that is denied, if any
 	root            *seal.Root
+	jobs            *job.Queue
 	now             time.Time
 	ids             int
 }
@@ -80,8 +83,9 @@ func newHost(t *testing.T, db *database.DB) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.jobs = job.NewQueue(db, time.Now, uuid.NewString)
 	var ids sync.Mutex
-	h.Service = compute.New(compute.Options{DB: db, Authorizer: h, Groups: h, Images: files{f}, Seal: root, Rand: rand.Reader,
+	h.Service = compute.New(compute.Options{DB: db, Jobs: h.jobs, Authorizer: h, Groups: h, Images: files{f}, Seal: root, Rand: rand.Reader,
 		BlobSuffix: "blob.localhost:8443", Now: func() time.Time { return h.now }, HostNames: []string{"lab", "dc2"}, HostGroups: h, Subscription: subscription,
 		NewID: func() string {
 			ids.Lock()
@@ -286,7 +290,7 @@ func TestImportRefused(t *testing.T) {
 				t.Errorf("%s left a disk: %v", test.uri, err)
 			}
 		}
-		for _, option := range []string{"Empty", "Copy", "FromImage", "Restore", ""} {
+		for _, option := range []string{"Empty", "FromImage", "Restore", ""} {
 			d := h.disk("new", taken)
 			d.Properties.CreationData.CreateOption = option
 			_, _, err := h.PutDisk(ctx, d)

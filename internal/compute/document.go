@@ -96,8 +96,12 @@ type Disk struct {
 	ManagedBy  string // id of the VM that has it, or ""; what a client says of it does not count
 	Properties DiskProperties
 
-	sent map[string]any
+	sent      map[string]any
+	operation string
 }
+
+// Operation is the id of the operation that makes the disk, to whoever has just asked for one that takes its time.
+func (d Disk) Operation() string { return d.operation }
 
 // DiskProperties is the part of a disk's properties that is read here.
 type DiskProperties struct {
@@ -114,9 +118,26 @@ type DiskProperties struct {
 
 // CreationData says where a disk's content comes from.
 type CreationData struct {
-	CreateOption string `json:"createOption"`
-	SourceURI    string `json:"sourceUri,omitempty"`
+	CreateOption     string   `json:"createOption"`
+	SourceURI        string   `json:"sourceUri,omitempty"`
+	SourceResourceID armid.ID `json:"sourceResourceId,omitzero"` // what it is a copy of
+	SourceUniqueID   string   `json:"sourceUniqueId,omitempty"`
 }
+
+// keeping are new properties of what exists, with those that cannot be changed.
+func (p DiskProperties) keeping(old DiskProperties) DiskProperties {
+	p.UniqueID, p.TimeCreated, p.CreationData = old.UniqueID, old.TimeCreated, old.CreationData
+	p.ProvisioningState, p.SizeBytes, p.SizeGB = old.ProvisioningState, old.SizeBytes, old.SizeGB
+	return p
+}
+
+// The provisioning states of a disk.
+const (
+	creating  = "Creating" // it is being copied, and cannot be used yet
+	succeeded = "Succeeded"
+)
+
+func (p DiskProperties) isCreating() bool { return p.ProvisioningState == creating }
 
 // SettingsCollection is the encryption of a disk.
 type SettingsCollection struct {
@@ -331,16 +352,21 @@ func (d Disk) check() error {
 	if d.Location == "" {
 		return locationRequired(d.ID)
 	}
-	if c := d.Properties.EncryptionSettings; c != nil && c.Enabled {
-		if len(c.Settings) == 0 {
-			return encryptionIncomplete(d.ID)
-		}
-		yes := true
-		for _, s := range c.Settings {
-			s.Enabled = &yes
-			if err := s.check(d.ID); err != nil {
-				return err
-			}
+	return d.Properties.EncryptionSettings.check(d.ID)
+}
+
+func (c *SettingsCollection) check(id armid.ID) error {
+	if c == nil || !c.Enabled {
+		return nil
+	}
+	if len(c.Settings) == 0 {
+		return encryptionIncomplete(id)
+	}
+	yes := true
+	for _, s := range c.Settings {
+		s.Enabled = &yes
+		if err := s.check(id); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -406,7 +432,7 @@ func checkKeyURL(s, kind string, vault Ref) error {
 type diskRow struct {
 	Disk
 	image  Image
-	owned  bool   // the image was written by a restore and goes with the disk
+	owned  bool   // the image was written here, by a restore or a copy, and goes with the disk
 	vm     string // id of the VM that has the disk, or ""
 	host   string // on which the disk was found, and with whose machine it goes; "" for images of this machine
 	target string // the host's name for it, if a host runs its VM
@@ -436,7 +462,10 @@ func (r *diskRow) settle(now time.Time, id string) {
 	if p.UniqueID == "" {
 		p.UniqueID, p.TimeCreated = id, now
 	}
-	p.ProvisioningState, p.DiskState = "Succeeded", r.shown(now).Properties.DiskState
+	if !p.isCreating() {
+		p.ProvisioningState = succeeded
+	}
+	p.DiskState = r.shown(now).Properties.DiskState
 	r.ManagedBy = r.vm
 	p.SizeBytes = r.image.Size
 	p.SizeGB = (r.image.Size + 1<<30 - 1) >> 30

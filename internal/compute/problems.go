@@ -25,9 +25,48 @@ func locationFixed(id armid.ID, location string) *problem.Error {
 		WithTarget(id.String()).WithAdvice("Use that location, or another name.")
 }
 
-func createOptionNotSupported(d Disk) *problem.Error {
-	return problem.New(problem.Unsupported, "OperationNotSupported", "A disk cannot be created with createOption %.40q here.", d.Properties.CreationData.CreateOption).
-		WithTarget(d.ID.String()).WithAdvice("Make the image file first, then register it with createOption Import and sourceUri file:///PATH.")
+func createOptionNotSupported(id armid.ID, option string) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "%s cannot be created with createOption %.40q here.", id.Name(), option).
+		WithTarget(id.String()).WithAdvice("Make the image file first, then register it as a disk with createOption Import and sourceUri file:///PATH; or use Copy with sourceResourceId of a disk or snapshot.")
+}
+
+func copySourceRequired(id armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "creationData.sourceResourceId of %s is not the id of a disk or a snapshot.", id.Name()).
+		WithTarget("creationData.sourceResourceId").WithAdvice("Name the disk or snapshot that is to be copied.")
+}
+
+func copySourceMissing(id, source armid.ID) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidParameter", "%s cannot be made: its source %s does not exist.", id.Name(), source.Name()).
+		WithTarget(source.String()).WithAdvice("Check the id in creationData.sourceResourceId.")
+}
+
+func copySizeFixed(id armid.ID, gib int64) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "%s is a copy of a disk of %d GiB, and a copy cannot be larger or smaller here.", id.Name(), gib).
+		WithTarget("diskSizeGB").WithAdvice("Leave diskSizeGB out.")
+}
+
+func copyInProgress(id armid.ID) *problem.Error {
+	return problem.New(problem.Conflict, "OperationNotAllowed", "%s is being copied, or was deleted just now while it was.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Try again in a moment.")
+}
+
+// copyProblem says why an image could not be copied.
+func copyProblem(source armid.ID, err error) error {
+	if image, ok := errors.AsType[*fabric.ImageError](err); ok && image.Kind == fabric.NoSpace {
+		return problem.New(problem.Conflict, "InsufficientStorage", "There is no room for a copy of %s.", source.Name()).
+			WithTarget(source.String()).WithAdvice("Make room in the folder for restored disks (--restore-dir), or give it a larger file system.").WithCause(err)
+	}
+	return imageUnreadable(source, err)
+}
+
+func notMadeYet(id armid.ID) *problem.Error {
+	return problem.New(problem.Conflict, "OperationNotAllowed", "%s is still being created.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Wait until its provisioningState is Succeeded.")
+}
+
+func incrementalNotSupported(id armid.ID) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "The snapshot %s cannot be incremental: here each is a whole one.", id.Name()).
+		WithTarget("properties.incremental").WithAdvice("Leave incremental out. For what changes from day to day, protect the virtual machine: recovery points hold only that.")
 }
 
 func invalidSource(d Disk, err error) *problem.Error {
@@ -40,9 +79,9 @@ func imageTaken(d Disk, path string) *problem.Error {
 		WithTarget(d.ID.String()).WithAdvice("Use that disk, or delete it first; deleting an imported disk keeps its image.")
 }
 
-func imageFixed(d Disk, source string) *problem.Error {
-	return problem.New(problem.Conflict, "PropertyChangeNotAllowed", "The disk %s exists with the image %s; the image of a disk cannot be changed.", d.ID.Name(), source).
-		WithTarget("creationData.sourceUri").WithAdvice("Register the other image under another name.")
+func imageFixed(id armid.ID, source string) *problem.Error {
+	return problem.New(problem.Conflict, "PropertyChangeNotAllowed", "%s exists with the image %s, which cannot be changed.", id.Name(), source).
+		WithTarget("creationData").WithAdvice("Register the other image under another name.")
 }
 
 func diskExists(id armid.ID) *problem.Error {
@@ -155,9 +194,9 @@ func accessNotSupported(id armid.ID, what string) *problem.Error {
 		WithTarget(id.String()).WithAdvice("Ask for access Read with fileFormat VHD.")
 }
 
-func diskShared(d Disk) *problem.Error {
-	return problem.New(problem.Conflict, "OperationNotAllowed", "The disk %s has an active shared access signature.", d.ID.Name()).
-		WithTarget(d.ID.String()).WithAdvice("Revoke it first (endGetAccess; kluis disk access revoke), or wait until it expires.")
+func diskShared(id armid.ID) *problem.Error {
+	return problem.New(problem.Conflict, "OperationNotAllowed", "%s has an active shared access signature.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Revoke it first (endGetAccess; kluis disk access revoke), or wait until it expires.")
 }
 
 func operationNotFound(id string) *problem.Error {

@@ -12,13 +12,23 @@ import (
 	"kluis/internal/fabric/image"
 )
 
-// source is a disk whose image can be read: to be shown to somebody, or to be copied.
+// source is a disk or a snapshot whose image can be read: to be shown to somebody, or to be copied.
 type source struct {
 	id       armid.ID
 	location string
 	image    Image
 	uniqueID string
 	created  time.Time
+
+	osType     string
+	encryption *SettingsCollection
+}
+
+func sourceOf(id armid.ID, location string, i Image, p DiskProperties) (source, error) {
+	if p.isCreating() {
+		return source{}, notMadeYet(id)
+	}
+	return source{id, location, i, p.UniqueID, p.TimeCreated, p.OSType, p.EncryptionSettings}, nil
 }
 
 func (s *Service) source(ctx context.Context, id armid.ID) (src source, err error) {
@@ -30,6 +40,13 @@ func (s *Service) source(ctx context.Context, id armid.ID) (src source, err erro
 }
 
 func selectSource(ctx context.Context, tx *database.Tx, id armid.ID) (source, error) {
+	if id.Is(SnapshotType) {
+		r, err := selectSnapshot(ctx, tx, id)
+		if err != nil {
+			return source{}, err
+		}
+		return sourceOf(r.ID, r.Location, r.image, r.Properties.DiskProperties)
+	}
 	r, err := selectDisk(ctx, tx, id)
 	if err != nil {
 		return source{}, err
@@ -37,7 +54,7 @@ func selectSource(ctx context.Context, tx *database.Tx, id armid.ID) (source, er
 	if r.host != "" {
 		return source{}, readOnHost(r)
 	}
-	return source{r.ID, r.Location, r.image, r.Properties.UniqueID, r.Properties.TimeCreated}, nil
+	return sourceOf(r.ID, r.Location, r.image, r.Properties)
 }
 
 // openImage opens the image, which nobody can write to until its snapshot is closed.

@@ -97,6 +97,78 @@ func deleteDisk(ctx context.Context, tx *database.Tx, id armid.ID) error {
 	return err
 }
 
+const snapshotColumns = `SELECT document, path, format, size, COALESCE(expires, 0) FROM snapshots LEFT JOIN disk_accesses USING (id_key)`
+
+func insertSnapshot(ctx context.Context, tx *database.Tx, r snapshotRow) error {
+	doc, err := json.Marshal(r.Snapshot)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO snapshots (id_key, document, path, format, size) VALUES ($1, $2, $3, $4, $5)`,
+		r.ID.Key(), string(doc), r.image.Path, r.image.Format, r.image.Size)
+	return err
+}
+
+func updateSnapshot(ctx context.Context, tx *database.Tx, r snapshotRow) error {
+	doc, err := json.Marshal(r.Snapshot)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE snapshots SET document = $2 WHERE id_key = $1`, r.ID.Key(), string(doc))
+	return err
+}
+
+func scanSnapshot(row interface{ Scan(...any) error }) (r snapshotRow, err error) {
+	var doc string
+	var expires int64
+	if err := row.Scan(&doc, &r.image.Path, &r.image.Format, &r.image.Size, &expires); err != nil {
+		return r, err
+	}
+	if expires != 0 {
+		r.accessUntil = database.Time(expires)
+	}
+	if err := json.Unmarshal([]byte(doc), &r.Snapshot); err != nil {
+		return r, fmt.Errorf("decode snapshot: %w", err)
+	}
+	return r, nil
+}
+
+func selectSnapshot(ctx context.Context, tx *database.Tx, id armid.ID) (snapshotRow, error) {
+	r, err := scanSnapshot(tx.QueryRowContext(ctx, snapshotColumns+` WHERE id_key = $1`, id.Key()))
+	if errors.Is(err, sql.ErrNoRows) {
+		return r, notFound(SnapshotType, id)
+	}
+	return r, err
+}
+
+func selectSnapshots(ctx context.Context, tx *database.Tx, scope armid.ID) ([]snapshotRow, error) {
+	rows, err := tx.QueryContext(ctx, snapshotColumns+` WHERE id_key >= $1 AND id_key < $2 ORDER BY id_key`, scope.Key()+"/", scope.Key()+"0")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var all []snapshotRow
+	for rows.Next() {
+		r, err := scanSnapshot(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, rows.Err()
+}
+
+func hasSnapshotAt(ctx context.Context, tx *database.Tx, path string) (bool, error) {
+	var n int
+	err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM snapshots WHERE path = $1`, path).Scan(&n)
+	return n > 0, err
+}
+
+func deleteSnapshot(ctx context.Context, tx *database.Tx, id armid.ID) error {
+	_, err := tx.ExecContext(ctx, `DELETE FROM snapshots WHERE id_key = $1`, id.Key())
+	return err
+}
+
 func putAccess(ctx context.Context, tx *database.Tx, a Access) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO disk_accesses (id_key, id, access, sealed, expires) VALUES ($1, $2, $3, $4, $5)
 		ON CONFLICT (id_key) DO UPDATE SET id = excluded.id, access = excluded.access, sealed = excluded.sealed, expires = excluded.expires`,

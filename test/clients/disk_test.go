@@ -92,3 +92,42 @@ func TestDiskAccess(t *testing.T) {
 	}
 	poll[armcompute.DisksClientDeleteResponse](t)(s.disks(t).BeginDelete(ctx, group, "data", nil))
 }
+
+// TestSnapshots keeps a disk, reads the snapshot, makes a disk of it, and a VM of the disk, as armcompute does it.
+func TestSnapshots(t *testing.T) {
+	s := start(t)
+	ctx := t.Context()
+	content := s.newDisk(t, "data")
+	snapshots := must[*armcompute.SnapshotsClient](t)(armcompute.NewSnapshotsClient(s.subscription, s.credential, s.arm()))
+	disk := must[armcompute.DisksClientGetResponse](t)(s.disks(t).Get(ctx, group, "data", nil))
+	kept := poll[armcompute.SnapshotsClientCreateOrUpdateResponse](t)(snapshots.BeginCreateOrUpdate(ctx, group, "kept", armcompute.Snapshot{Location: new(location),
+		Properties: &armcompute.SnapshotProperties{CreationData: &armcompute.CreationData{CreateOption: new(armcompute.DiskCreateOptionCopy), SourceResourceID: disk.ID}}}, nil))
+	if *kept.Properties.ProvisioningState != "Succeeded" || *kept.Properties.DiskSizeBytes != int64(len(content)) {
+		t.Errorf("the snapshot is %+v", kept.Properties)
+	}
+	if err := os.WriteFile(filepath.Join(s.images, "data"), make([]byte, len(content)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	granted := poll[armcompute.SnapshotsClientGrantAccessResponse](t)(snapshots.BeginGrantAccess(ctx, group, "kept",
+		armcompute.GrantAccessData{Access: new(armcompute.AccessLevelRead), DurationInSeconds: new(int32(600))}, nil))
+	if got := s.readVHD(t, *granted.AccessSAS); !bytes.Equal(got, content) {
+		t.Error("the snapshot is not the disk of its moment")
+	}
+	poll[armcompute.SnapshotsClientRevokeAccessResponse](t)(snapshots.BeginRevokeAccess(ctx, group, "kept", nil))
+
+	again := poll[armcompute.DisksClientCreateOrUpdateResponse](t)(s.disks(t).BeginCreateOrUpdate(ctx, group, "again", armcompute.Disk{Location: new(location),
+		Properties: &armcompute.DiskProperties{CreationData: &armcompute.CreationData{CreateOption: new(armcompute.DiskCreateOptionCopy), SourceResourceID: kept.ID}}}, nil))
+	if *again.Properties.OSType != armcompute.OperatingSystemTypesLinux {
+		t.Errorf("the disk is %+v", again.Properties)
+	}
+	machines := must[*armcompute.VirtualMachinesClient](t)(armcompute.NewVirtualMachinesClient(s.subscription, s.credential, s.arm()))
+	poll[armcompute.VirtualMachinesClientCreateOrUpdateResponse](t)(machines.BeginCreateOrUpdate(ctx, group, "vm", armcompute.VirtualMachine{Location: new(location), Properties: &armcompute.VirtualMachineProperties{
+		StorageProfile: &armcompute.StorageProfile{OSDisk: &armcompute.OSDisk{OSType: new(armcompute.OperatingSystemTypesLinux),
+			CreateOption: new(armcompute.DiskCreateOptionTypesAttach), ManagedDisk: &armcompute.ManagedDiskParameters{ID: again.ID}}}}}, nil))
+	poll[armcompute.SnapshotsClientDeleteResponse](t)(snapshots.BeginDelete(ctx, group, "kept", nil))
+	for pager := snapshots.NewListByResourceGroupPager(group, nil); pager.More(); {
+		if page := must[armcompute.SnapshotsClientListByResourceGroupResponse](t)(pager.NextPage(ctx)); len(page.Value) != 0 {
+			t.Errorf("there are %d snapshots left", len(page.Value))
+		}
+	}
+}

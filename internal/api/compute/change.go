@@ -46,7 +46,7 @@ func (h handlers) stop(ctx context.Context, r *arm.Request) (*arm.Reply, error) 
 
 // none are the types of which there is never anything, and for which clients ask all the same.
 func (h handlers) none() (all []arm.Resource) {
-	for _, typ := range []string{"Microsoft.Compute/availabilitySets", "Microsoft.Compute/virtualMachineScaleSets", "Microsoft.Compute/snapshots",
+	for _, typ := range []string{"Microsoft.Compute/availabilitySets", "Microsoft.Compute/virtualMachineScaleSets",
 		"Microsoft.Compute/skus", "Microsoft.Compute/locations/vmSizes", compute.VMType + "/vmSizes"} {
 		all = append(all, arm.Resource{Type: typ, List: func(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 			if err := h.s.None(ctx, typ, r.ID); err != nil {

@@ -72,7 +72,7 @@ func TestPower(t *testing.T) {
 func TestNothingToChooseFrom(t *testing.T) {
 	d := open(t, sqlite(t))
 	for _, path := range []string{group + "/providers/Microsoft.Compute/availabilitySets", group + "/providers/Microsoft.Compute/virtualMachineScaleSets",
-		group + "/providers/Microsoft.Compute/snapshots", subscription + "/providers/Microsoft.Compute/skus",
+		subscription + "/providers/Microsoft.Compute/skus",
 		subscription + "/providers/Microsoft.Compute/locations/westeurope/vmSizes"} {
 		a := d.want(200, d.send("GET", path, "", nil))
 		if value, ok := a.body["value"].([]any); !ok || len(value) != 0 {

@@ -27,6 +27,7 @@ import (
 	"kluis/internal/database/databasetest"
 	"kluis/internal/fabric"
 	"kluis/internal/identity"
+	"kluis/internal/job"
 )
 
 const (
@@ -54,6 +55,15 @@ func (world) Snapshot(context.Context, fabric.VM, fabric.Checkpoint) (fabric.Sna
 	return blank{}, nil
 }
 
+func (world) CopyPath(dir, name string) (string, error) { return "/copies/" + name, nil }
+func (world) Copy(_ context.Context, from fabric.DiskSpec, _, _ string, progress func(done, total int64)) error {
+	if strings.Contains(from.Path, "large") {
+		return &fabric.ImageError{Path: from.Path, Kind: fabric.NoSpace}
+	}
+	progress(1, 1)
+	return nil
+}
+
 // plain keeps what others seal.
 type plain struct{}
 
@@ -78,7 +88,8 @@ type door struct {
 func open(t *testing.T, db *database.DB) *door { return openWith(t, db, nil) }
 
 func openWith(t *testing.T, db *database.DB, keys api.Keys) *door {
-	s := compute.New(compute.Options{DB: db, Authorizer: world{}, Groups: world{}, Images: world{}, NewID: uuid.NewString,
+	jobs := job.NewQueue(db, time.Now, uuid.NewString)
+	s := compute.New(compute.Options{DB: db, Jobs: jobs, Authorizer: world{}, Groups: world{}, Images: world{}, NewID: uuid.NewString,
 		Seal: plain{}, Rand: rand.Reader, BlobSuffix: "blob.localhost",
 		Now: func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }})
 	router, err := arm.NewRouter(arm.RouterOptions{
@@ -90,6 +101,11 @@ func openWith(t *testing.T, db *database.DB, keys api.Keys) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
+	works, err := job.StartRunner(t.Context(), jobs, job.Options{Node: "here", Workers: 1, Lease: time.Minute, Now: time.Now, Log: slog.New(slog.DiscardHandler)}, s.Works()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(works.Stop)
 	return &door{t, router}
 }
 

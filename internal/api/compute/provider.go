@@ -40,6 +40,8 @@ func Provider(s *compute.Service, k Keys) arm.Provider {
 		{Type: compute.ExtensionType, Get: h.getExtension, Put: h.putExtension, Patch: h.patchExtension, Delete: h.deleteExtension, List: h.listExtensions},
 		{Type: compute.DiskType, Get: h.getDisk, Put: h.putDisk, Patch: h.patchDisk, Delete: h.deleteDisk, List: h.listDisks,
 			Actions: map[string]arm.Handler{"beginGetAccess": h.beginAccess, "endGetAccess": h.endAccess}},
+		{Type: compute.SnapshotType, Get: h.getSnapshot, Put: h.putSnapshot, Patch: h.patchSnapshot, Delete: h.deleteSnapshot, List: h.listSnapshots,
+			Actions: map[string]arm.Handler{"beginGetAccess": h.beginAccess, "endGetAccess": h.endAccess}},
 		{Type: operationType, Get: h.operation},
 		{Type: compute.HostGroupType, Get: h.getHostGroup, List: h.listHostGroups},
 		{Type: compute.HostType, Get: h.getHost, List: h.listHosts},
@@ -162,7 +164,7 @@ func (h handlers) putDisk(ctx context.Context, r *arm.Request) (*arm.Reply, erro
 	if err != nil {
 		return nil, err
 	}
-	return arm.OK(disk), nil // also when it is new: clients know no 201 of a disk
+	return putFollowed(r, disk, disk.Location, disk.Operation()), nil
 }
 
 func (h handlers) deleteDisk(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
