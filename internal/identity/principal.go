@@ -38,3 +38,12 @@ var BackupManagementService = Principal{
 	Kind:     Application,
 	BuiltIn:  true,
 }
+
+// AzureDiskEncryption is the principal as which a VM that starts gets the keys of its disks. It is let in by key vaults
+// that are enabled for disk encryption; no role, policy or token is for it, and no directory lists it.
+var AzureDiskEncryption = Principal{
+	ObjectID: "8c1d1f57-3e2a-4b6b-9d0e-64a7c2f5e913",
+	Name:     "Azure Disk Encryption",
+	Kind:     Application,
+	BuiltIn:  true,
+}

@@ -39,6 +39,11 @@ func deniedByRole(p identity.Principal, issuer, action string, scope armid.ID, v
 		WithAdvice("Assign the caller a role with this data action at the key vault, such as one of the Key Vault roles (kluis role list)."), "ForbiddenByRbac")
 }
 
+func notForDiskEncryption(v Vault) *problem.Error {
+	return inner(problem.New(problem.Denied, "Forbidden", "The key vault '%s' is not enabled for disk encryption: virtual machines that start get no keys from it.", v.Name()).
+		WithTarget(v.ID.String()).WithAdvice("Set its property enabledForDiskEncryption: az keyvault update --name %s --enabled-for-disk-encryption true.", v.Name()), "AccessDenied")
+}
+
 func vaultNotFound(name string) *problem.Error {
 	return problem.New(problem.NotFound, "VaultNotFound", "The key vault '%s' does not exist.", name).WithTarget(name).
 		WithAdvice("Check the name in the URL. If the key vault was purged, create it again and restore its keys and secrets from a backup.")

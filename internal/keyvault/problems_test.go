@@ -23,7 +23,7 @@ func TestProblems(t *testing.T) {
 	var text strings.Builder
 	for _, p := range []*problem.Error{
 		noPrincipal(), accessDenied(identity.Principal{AppID: "app", ObjectID: "object"}, "issuer", secretGet, v),
-		deniedByRole(identity.Principal{AppID: "app", ObjectID: "object"}, "issuer", secretGet.action(), s.scope(v), v), vaultNotFound("kv-one"), vaultIsDeleted("kv-one"),
+		deniedByRole(identity.Principal{AppID: "app", ObjectID: "object"}, "issuer", secretGet.action(), s.scope(v), v), notForDiskEncryption(v), vaultNotFound("kv-one"), vaultIsDeleted("kv-one"),
 		vaultResourceNotFound(id), deletedVaultNotFound("kv-one"), vaultNameTaken("kv-one"), vaultNameDeleted("kv-one"), vaultPurgeProtected("kv-one"), badVaultName("x"),
 		badVault("sku", "sku.name is %q, and must be standard or premium", "gold"), badPolicy("%q is not a permission for keys", "fly"), badPolicyChange("burn"),
 		tooManyPolicies(), badParameter("value", "it is too long"), objectNotFound(k), objectNotFound(s), deletedObjectNotFound(s), objectIsDeleted(k), objectInTheWay(s), objectExists(k),

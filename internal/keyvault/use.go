@@ -147,6 +147,9 @@ func (u *use) admit(ctx context.Context, tx *database.Tx) (Vault, error) {
 	if u.operation.permission == "" {
 		return v, nil
 	}
+	if u.who.ObjectID == identity.AzureDiskEncryption.ObjectID {
+		return v, u.admitDiskEncryption(v)
+	}
 	if v.RBAC {
 		return v, u.admitByRole(ctx, tx, v)
 	}
