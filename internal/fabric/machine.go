@@ -1,5 +1,7 @@
 package fabric
 
+import "errors"
+
 // Machine is a VM as its host has it.
 type Machine struct {
 	UUID  string // the host's identity for it; it outlives a change of the name
@@ -48,4 +50,53 @@ type MachineDisk struct {
 	Serial string // what the guest sees as its serial number
 	// Left says why a backup leaves it out: it is a CD-ROM, shared, read-only or on a network. Empty for a disk that is backed up.
 	Left string
+}
+
+// HostKind says what kept a host from what it was asked for.
+type HostKind int
+
+// The kinds of HostError.
+const (
+	Away    HostKind = iota + 1 // it cannot be reached
+	Gone                        // it has no such machine
+	Busy                        // the machine is at something that cannot be disturbed; it is left for the next time
+	NoRoom                      // what the guest overwrites while it is backed up has no room
+	Halted                      // the machine stopped while it was backed up
+	Refused                     // it says no
+)
+
+var hostKindNames = map[HostKind]string{
+	Away: "cannot be reached", Gone: "has no such machine", Busy: "has the machine at work", NoRoom: "has too little room",
+	Halted: "stopped the machine", Refused: "refuses",
+}
+
+// String says the kind as the end of a sentence about a host.
+func (k HostKind) String() string { return hostKindNames[k] }
+
+// HostError is a failure of a host, or of a machine on it.
+type HostError struct {
+	Host    string
+	Machine string // empty if it is the host as a whole
+	Kind    HostKind
+	Err     error
+}
+
+func (e *HostError) Error() string {
+	s := "host " + e.Host + " " + e.Kind.String()
+	if e.Machine != "" {
+		s += " (" + e.Machine + ")"
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns the cause.
+func (e *HostError) Unwrap() error { return e.Err }
+
+// IsHostKind reports whether err is a HostError of a kind.
+func IsHostKind(err error, kind HostKind) bool {
+	e, ok := errors.AsType[*HostError](err)
+	return ok && e.Kind == kind
 }

@@ -30,6 +30,9 @@ type Options struct {
 	AgentTimeout time.Duration
 	// FreezeLimit is how long a guest may stay frozen before the guard thaws it.
 	FreezeLimit time.Duration
+	// KeyDir is a folder in memory, of this machine, for the volumes from which guests take their keys. Empty: no machine
+	// is started with keys.
+	KeyDir string
 	// MarkDir is a folder of ours for the marks of guests that may be frozen.
 	MarkDir string
 	Now     func() time.Time
@@ -50,6 +53,7 @@ type Host struct {
 	o     Options
 	uri   *url.URL
 	local bool
+	keys  *keyVolumes
 
 	mu   sync.Mutex
 	conn *lv.Libvirt
@@ -85,7 +89,7 @@ func New(o Options) (*Host, error) {
 			return nil, fmt.Errorf("libvirt host %s: %w", o.Name, err)
 		}
 	}
-	return &Host{o: o, uri: uri, local: uri.Host == "" || strings.HasPrefix(uri.Scheme, "qemu+unix"), live: map[string]bool{}}, nil
+	return &Host{o: o, uri: uri, local: uri.Host == "" || strings.HasPrefix(uri.Scheme, "qemu+unix"), live: map[string]bool{}, keys: newKeyVolumes(o)}, nil
 }
 
 // Name is our name for the host.
@@ -109,6 +113,7 @@ func (e *AwayError) Unwrap() error { return e.Err }
 
 // Close ends the connection. Machines that were started only to be read end with it.
 func (h *Host) Close() error {
+	h.keys.close()
 	h.mu.Lock()
 	conn := h.conn
 	h.conn = nil

@@ -206,6 +206,8 @@ func disksOf(d *libvirtxml.Domain) []fabric.MachineDisk {
 		}
 		disk.Path, disk.Left = pathOf(x)
 		switch {
+		case x.Serial == keySerial:
+			disk.Left = "it carries the keys of the other disks into the guest"
 		case x.Device != "" && x.Device != "disk":
 			disk.Left = "it is a " + x.Device
 		case x.Shareable != nil:

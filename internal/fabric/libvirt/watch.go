@@ -66,12 +66,13 @@ func (h *Host) follow(ctx context.Context, w Watcher) (here bool, err error) {
 	defer stop() // after cancel
 	defer cancel()
 	for {
-		again := lookAgain
+		again, mark := lookAgain, h.keys.mark()
 		machines, err := h.Machines(ctx)
 		if err != nil {
 			return here, err
 		}
 		here = true
+		h.keys.tend(mark, machines)
 		if err := w.Machines(ctx, machines); err != nil {
 			if ctx.Err() != nil {
 				return here, ctx.Err()
@@ -107,8 +108,15 @@ func (h *Host) await(ctx context.Context, w Watcher, events <-chan any, all time
 
 // heed does what an event asks for beside listing.
 func (h *Host) heed(ctx context.Context, w Watcher, event any) {
-	if e, ok := event.(*lv.DomainEventCallbackRebootMsg); ok && w.Rebooted != nil {
-		w.Rebooted(ctx, formatUUID(e.Msg.Dom.UUID))
+	switch e := event.(type) {
+	case *lv.DomainEventCallbackRebootMsg:
+		if w.Rebooted != nil {
+			w.Rebooted(ctx, formatUUID(e.Msg.Dom.UUID))
+		}
+	case *lv.DomainEventCallbackAgentLifecycleMsg:
+		if e.State == agentConnected { // the guest is up, and has its keys
+			h.keys.wipe(formatUUID(e.Dom.UUID))
+		}
 	}
 }
 
@@ -170,6 +178,9 @@ func (h *Host) dropDead(ctx context.Context) {
 	h.mu.Unlock()
 	go func() { _ = conn.Disconnect() }() // it may wait for an answer, too
 }
+
+// agentConnected is libvirt's VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED.
+const agentConnected = 1
 
 func (h *Host) lost() error {
 	return fmt.Errorf("the connection to the libvirt host %s was lost", h.o.Name)
