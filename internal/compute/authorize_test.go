@@ -19,7 +19,7 @@ func TestChangesAreAuthorized(t *testing.T) {
 		compute.DiskType + "/write":           func() error { _, err := h.ChangeDisk(ctx, disk, json.RawMessage(`{}`)); return err },
 		compute.VMType + "/write":             func() error { _, err := h.ChangeVM(ctx, vm, json.RawMessage(`{}`)); return err },
 		compute.VMType + "/start/action":      func() error { return h.Run(ctx, vm, "start") },
-		compute.VMType + "/deallocate/action": func() error { return h.Stop(ctx, vm, "deallocate") },
+		compute.VMType + "/deallocate/action": func() error { return h.Stop(ctx, vm, "deallocate", false) },
 		compute.ExtensionType + "/write":      func() error { _, _, err := h.PutExtension(ctx, compute.Extension{ID: extension}); return err },
 		compute.ExtensionType + "/read":       func() error { _, err := h.Extensions(ctx, vm); return err },
 		compute.ExtensionType + "/delete":     func() error { _, err := h.DeleteExtension(ctx, extension); return err },

@@ -99,8 +99,10 @@ type Options struct {
 
 	Log          *slog.Logger // nil: nothing is logged
 	HostNames    []string     // the hosts that run VMs; none: all VMs are image files at rest
-	HostGroups   HostGroups   // needed where there are hosts
-	Subscription armid.ID     // in which what hosts run is found
+	Hosts        Hosts        // needed where there are hosts, as are the two below
+	DiskKeys     DiskKeys
+	HostGroups   HostGroups
+	Subscription armid.ID // in which what hosts run is found
 }
 
 // Service keeps VMs and disks. It is safe for concurrent use, and is to be closed.

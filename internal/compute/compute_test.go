@@ -40,6 +40,7 @@ type host struct {
 	t               *testing.T
 	images, restore string
 	denied          string // the action that is denied, if any
+	board           *switchboard
 	root            *seal.Root
 	jobs            *job.Queue
 	now             time.Time
@@ -75,7 +76,7 @@ func newHost(t *testing.T, db *database.DB) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &host{t: t, root: root, now: start, images: filepath.Join(dir, "images"), restore: filepath.Join(dir, "restore")}
+	h := &host{t: t, board: &switchboard{}, root: root, now: start, images: filepath.Join(dir, "images"), restore: filepath.Join(dir, "restore")}
 	if err := os.Mkdir(h.images, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +87,7 @@ func newHost(t *testing.T, db *database.DB) *host {
 	h.jobs = job.NewQueue(db, time.Now, uuid.NewString)
 	var ids sync.Mutex
 	h.Service = compute.New(compute.Options{DB: db, Jobs: h.jobs, Authorizer: h, Groups: h, Images: files{f}, Seal: root, Rand: rand.Reader,
-		BlobSuffix: "blob.localhost:8443", Now: func() time.Time { return h.now }, HostNames: []string{"lab", "dc2"}, HostGroups: h, Subscription: subscription,
+		BlobSuffix: "blob.localhost:8443", Now: func() time.Time { return h.now }, HostNames: []string{"lab", "dc2"}, Hosts: h.board, DiskKeys: h.board, HostGroups: h, Subscription: subscription,
 		NewID: func() string {
 			ids.Lock()
 			defer ids.Unlock()

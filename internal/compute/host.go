@@ -21,6 +21,9 @@ const (
 
 const hostGroupName = "kluis"
 
+// configured reports whether this server looks after a host. One that was taken out of the configuration leaves its VMs.
+func (s *Service) configured(host string) bool { return slices.Contains(s.o.HostNames, host) }
+
 // hostID is the id of a host of this server.
 func (s *Service) hostID(name string) armid.ID {
 	return s.hostGroupID(name).Child("hosts", name)

@@ -2,6 +2,7 @@ package compute
 
 import (
 	"errors"
+	"fmt"
 
 	"kluis/internal/armid"
 	"kluis/internal/fabric"
@@ -238,4 +239,51 @@ func nameTaken(id armid.ID) *problem.Error {
 func readOnHost(r diskRow) *problem.Error {
 	return problem.New(problem.Unsupported, "OperationNotSupported", "The disk %s belongs to a machine of the host %s; its bytes are not read at a URL.", r.ID.Name(), r.host).
 		WithTarget(r.ID.String()).WithAdvice("Back the virtual machine up, and restore or export the disk from a recovery point.")
+}
+
+func staysOnHost(m machineRow, action string) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "The virtual machine %s stays on its host %s: it cannot do %s.", m.vm.ID.Name(), m.host, action).
+		WithTarget(m.vm.ID.String()).WithAdvice("Migrate it with the host's own tools: virsh migrate.")
+}
+
+func hostGone(m machineRow, action string) *problem.Error {
+	return problem.New(problem.Conflict, "HostNotConfigured", "The virtual machine %s was found on the host %s, which this server does not look after any more: it cannot do %s.", m.vm.ID.Name(), m.host, action).
+		WithTarget(m.vm.ID.String()).WithAdvice("Start the server with --hosts %s=URI.", m.host)
+}
+
+// hostProblem says what a host had against something that was asked of a machine.
+func hostProblem(m machineRow, action string, err error) error {
+	host, ok := errors.AsType[*fabric.HostError](err)
+	if !ok {
+		return fmt.Errorf("%s %s on host %s: %w", action, m.vm.ID.Name(), m.host, err)
+	}
+	target := m.vm.ID.String()
+	switch host.Kind {
+	case fabric.Away:
+		return problem.New(problem.Unavailable, "HostUnavailable", "The host %s of the virtual machine %s does not answer.", m.host, m.vm.ID.Name()).
+			WithTarget(target).WithAdvice("Look at libvirtd there and at the way to it, and try again.").WithCause(err)
+	case fabric.Gone:
+		return problem.New(problem.NotFound, "ResourceNotFound", "The host %s does not have the virtual machine %s any more.", m.host, m.vm.ID.Name()).
+			WithTarget(target).WithAdvice("List the virtual machines again.").WithCause(err)
+	}
+	return problem.New(problem.Conflict, "HostRefused", "The host %s did not do %s of the virtual machine %s: %v.", m.host, action, m.vm.ID.Name(), host.Err).
+		WithTarget(target).WithAdvice("Mend what the host complains of; its log has more (journalctl -u libvirtd, /var/log/libvirt/qemu).").WithCause(err)
+}
+
+func noDiskKeys(vm armid.ID) *problem.Error {
+	return problem.New(problem.Unsupported, "OperationNotSupported", "The disks of the virtual machine %s are encrypted, and this server has no key vault.", vm.Name()).
+		WithTarget(vm.String()).WithAdvice("Start the virtual machine on its host, with a volume for its keys.")
+}
+
+// diskKeyMissing says why a VM cannot start: the key vault's own reason, for which disk, and what mends it.
+func diskKeyMissing(vm armid.ID, disk DiskEncryption, err error) *problem.Error {
+	code, kind, reason, advice := "KeyVaultSecretUnwrapFailed", problem.Conflict, err.Error(), "Name the secret and the key that belong together in the disk's encryptionSettingsCollection."
+	if p := problem.Of(err); p != nil {
+		code, reason, advice = p.Code, p.Message, p.Advice
+		if len(p.Details) > 0 {
+			code = p.Details[0].Code
+		}
+	}
+	return problem.New(kind, code, "The virtual machine %s was not started, because the key of its disk %s could not be had: %s", vm.Name(), disk.Name, reason).
+		WithTarget(disk.SecretURL).WithAdvice("%s Then start the virtual machine again.", advice).WithCause(err)
 }

@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"encoding/json"
+	"strings"
 
 	"kluis/internal/api/arm"
 	"kluis/internal/compute"
@@ -34,11 +35,14 @@ func (h handlers) patchDisk(ctx context.Context, r *arm.Request) (*arm.Reply, er
 
 // run and stop are the operations on a VM's power.
 func (h handlers) run(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	return nil, h.s.Run(ctx, r.ID, r.Action)
+	if err := h.s.Run(ctx, r.ID, r.Action); err != nil {
+		return nil, err
+	}
+	return arm.OK(nil), nil
 }
 
 func (h handlers) stop(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	if err := h.s.Stop(ctx, r.ID, r.Action); err != nil {
+	if err := h.s.Stop(ctx, r.ID, r.Action, strings.EqualFold(r.Query.Get("skipShutdown"), "true")); err != nil {
 		return nil, err
 	}
 	return arm.OK(nil), nil
