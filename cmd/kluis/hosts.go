@@ -17,6 +17,8 @@ import (
 	"kluis/internal/compute"
 	"kluis/internal/fabric"
 	"kluis/internal/fabric/libvirt"
+	"kluis/internal/keyvault"
+	"kluis/internal/secret"
 )
 
 // hosts are the libvirt hosts whose machines this server looks after.
@@ -59,13 +61,60 @@ func (c config) openHosts(log *slog.Logger) (all hosts, err error) {
 		return nil, fmt.Errorf("scratch-reserve: %w", err)
 	}
 	for _, s := range settings {
-		h, err := libvirt.New(libvirt.Options{Name: s.name, URI: s.uri, LiveDir: c.LiveDir, ScratchReserve: int64(min(reserve, 1<<62)), Now: time.Now, Log: log})
+		h, err := libvirt.New(libvirt.Options{Name: s.name, URI: s.uri, LiveDir: c.LiveDir, KeyDir: c.KeyDir, ScratchReserve: int64(min(reserve, 1<<62)), Now: time.Now, Log: log})
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, h)
 	}
 	return all, nil
+}
+
+// on finds a host. One that is not configured is away.
+func (h hosts) on(name string) (*libvirt.Host, error) {
+	for _, host := range h {
+		if host.Name() == name {
+			return host, nil
+		}
+	}
+	return nil, &fabric.HostError{Host: name, Kind: fabric.Away, Err: errors.New("it is not configured")}
+}
+
+// Start implements compute.Hosts.
+func (h hosts) Start(ctx context.Context, host, uuid string, keys []fabric.KeyFile) error {
+	return h.do(host, func(on *libvirt.Host) error { return on.Start(ctx, uuid, keys) })
+}
+
+// Rekey implements compute.Hosts.
+func (h hosts) Rekey(ctx context.Context, host, uuid string, keys []fabric.KeyFile) error {
+	return h.do(host, func(on *libvirt.Host) error { return on.Rekey(ctx, uuid, keys) })
+}
+
+// Stop implements compute.Hosts.
+func (h hosts) Stop(ctx context.Context, host, uuid string) error {
+	return h.do(host, func(on *libvirt.Host) error { return on.Stop(ctx, uuid) })
+}
+
+// Destroy implements compute.Hosts.
+func (h hosts) Destroy(ctx context.Context, host, uuid string) error {
+	return h.do(host, func(on *libvirt.Host) error { return on.Destroy(ctx, uuid) })
+}
+
+func (h hosts) do(name string, what func(*libvirt.Host) error) error {
+	host, err := h.on(name)
+	if err != nil {
+		return err
+	}
+	return what(host)
+}
+
+// diskKeys gives the key vault the shape that the compute service asks for.
+type diskKeys struct{ *keyvault.Service }
+
+// DiskKey implements compute.DiskKeys.
+func (k diskKeys) DiskKey(ctx context.Context, secretURL, keyURL string) (fileName string, key secret.Bytes, err error) {
+	about, key, err := k.Service.DiskKey(ctx, secretURL, keyURL)
+	return about.FileName, key, err
 }
 
 func (h hosts) names() (names []string) {

@@ -16,6 +16,7 @@ import (
 
 	"kluis/internal/client"
 	"kluis/internal/database/databasetest"
+	"kluis/test/guest"
 	"kluis/test/stage"
 )
 
@@ -39,6 +40,7 @@ func TestMain(m *testing.M) {
 	if path, err := binary(); err == nil {
 		_ = os.RemoveAll(filepath.Dir(path))
 	}
+	guest.End()
 	os.Exit(code)
 }
 

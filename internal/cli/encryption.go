@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/base64"
 	"strings"
 
 	"github.com/google/uuid"
@@ -17,7 +19,7 @@ func vmEncryption() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usagef("%s needs a command: %s", cmd.CommandPath(), strings.Join(names(cmd), ", "))
 		}}
-	cmd.AddCommand(encryptionSet())
+	cmd.AddCommand(encryptionSet(), encryptionEnable())
 	return cmd
 }
 
@@ -96,6 +98,88 @@ func runEncryptionSet(c *call) error {
 // keptKey is a key that is now in a key vault, and the disk that it opens.
 type keptKey struct {
 	client.OpenedDisk
+	SecretURL string `json:"secretUrl"`
+	KeyURL    string `json:"keyUrl"`
+}
+
+func encryptionEnable() *cobra.Command {
+	cmd := verb("enable VM", "Make the key of a new VM's disk", `
+kluis vm encryption enable web-1 -g lab --key-vault prod-keys
+kluis vm encryption enable db-1 -g lab --disk db-1-vdb --key-vault prod-keys --kek prod-kek`,
+		cobra.ExactArgs(1), runEncryptionEnable)
+	cmd.Long = `Make the key of a disk that its guest is to encrypt.
+
+A passphrase is drawn, wrapped by the KEK (which is made if there is none of that name), and kept as a
+secret, and the encryption settings of the disk (and of the VM, for its OS disk) name the two. When the VM
+starts it finds the passphrase on a volume labelled BEK VOLUME, in the file LinuxPassPhraseFileName, for
+cryptsetup luksFormat --key-file; nobody has to see it. A disk that is encrypted already keeps its key with
+kluis vm encryption set.`
+	f := cmd.Flags()
+	f.String("key-vault", "", "key vault for key and secret, name or id; not needed if there is only one")
+	f.String("kek", "kek", "KEK that wraps the key: the name of a key in the key vault")
+	f.String("disk", "", "name of the disk (default: the OS disk)")
+	return cmd
+}
+
+// passphraseBytes is how much chance is in a passphrase.
+const passphraseBytes = 32
+
+func runEncryptionEnable(c *call) error {
+	vm, err := c.id(c.args[0], vmType)
+	if err != nil {
+		return err
+	}
+	disk, err := c.diskOf(vm, c.flag("disk"))
+	if err != nil {
+		return err
+	}
+	is, err := c.Disk(c.ctx(), disk)
+	if err != nil {
+		return err
+	}
+	if e := is.Properties.EncryptionSettingsCollection; e != nil && e.Enabled {
+		return usagef("the disk %s has a key already: %s", disk.Name(), e.EncryptionSettings[0].DiskEncryptionKey.SecretURL)
+	}
+	keyVault, err := c.keyVault(c.flag("key-vault"))
+	if err != nil {
+		return err
+	}
+	if !keyVault.Properties.EnabledForDiskEncryption {
+		return usagef("the key vault %s is not enabled for disk encryption, and would give no key to a VM that starts", keyVault.Name)
+	}
+	kek, err := c.Key(c.ctx(), keyVault.Properties.VaultURI, c.flag("kek"))
+	if client.IsNotFound(err) {
+		kek, err = c.CreateKey(c.ctx(), keyVault.Properties.VaultURI, c.flag("kek"), kekBits)
+	}
+	if err != nil {
+		return err
+	}
+	drawn := make([]byte, passphraseBytes)
+	_, _ = rand.Read(drawn) // it never fails
+	key := secret.New([]byte(base64.StdEncoding.EncodeToString(drawn)))
+	defer key.Wipe()
+	clear(drawn)
+	s, err := c.SetBEK(c.ctx(), keyVault.Properties.VaultURI, client.BEK{Name: strings.ToUpper(uuid.NewString()), Key: key, KEK: kek.ID(), Machine: vm.Name()})
+	if err != nil {
+		return err
+	}
+	if err := c.SetEncryption(c.ctx(), vm, disk, client.Encryption(keyVault.ARMID(), s.ID, kek.ID())); err != nil {
+		return err
+	}
+	made := madeKey{disk.Name(), s.ID, kek.ID()}
+	return details(c, made, itself, []column[madeKey]{
+		{"Disk", func(k madeKey) string { return k.Disk }},
+		{"Secret", func(k madeKey) string { return k.SecretURL }},
+		{"Wrapped by", func(k madeKey) string { return k.KeyURL }},
+	})
+}
+
+// kekBits is the size of a KEK.
+const kekBits = 3072
+
+// madeKey is a key that was made, and the disk that it is for.
+type madeKey struct {
+	Disk      string `json:"disk"`
 	SecretURL string `json:"secretUrl"`
 	KeyURL    string `json:"keyUrl"`
 }

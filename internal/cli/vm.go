@@ -24,38 +24,38 @@ const vmType = "Microsoft.Compute/virtualMachines"
 
 func vmCommand() *cobra.Command {
 	return noun("vm", "Virtual machines",
-		"A VM is a resource whose disks are image files under folders that the server allows.",
-		vmRegister(), vmEncryption(),
-		verb("list", "List the VMs", "kluis vm list", cobra.NoArgs, func(c *call) error {
-			all, err := c.VMs(c.ctx(), c.scope())
-			if err != nil {
-				return err
-			}
-			return table(c, all, rawOf, vmColumns)
-		}),
-		verb("show NAME", "Show a VM", "kluis vm show web-1 -g prod", cobra.ExactArgs(1), func(c *call) error {
-			id, err := c.id(c.args[0], vmType)
-			if err != nil {
-				return err
-			}
-			v, err := c.VM(c.ctx(), id)
-			if err != nil {
-				return err
-			}
-			return details(c, v, rawOf, vmColumns)
-		}),
-		verb("delete NAME", "Delete a VM; its disks stay", "kluis vm delete web-1 -g prod", cobra.ExactArgs(1), func(c *call) error {
-			id, err := c.id(c.args[0], vmType)
-			if err != nil {
-				return err
-			}
-			if err := c.DeleteVM(c.ctx(), id); err != nil {
-				return err
-			}
-			c.done("Deleted VM %s.", id.Name())
-			return nil
-		}),
-	)
+		"A VM is a machine of a libvirt host that the server looks after, or image files under folders that it allows.", append(vmPower(),
+			vmRegister(), vmEncryption(),
+			verb("list", "List the VMs", "kluis vm list", cobra.NoArgs, func(c *call) error {
+				all, err := c.VMs(c.ctx(), c.scope())
+				if err != nil {
+					return err
+				}
+				return table(c, all, rawOf, vmColumns)
+			}),
+			verb("show NAME", "Show a VM", "kluis vm show web-1 -g prod", cobra.ExactArgs(1), func(c *call) error {
+				id, err := c.id(c.args[0], vmType)
+				if err != nil {
+					return err
+				}
+				v, err := c.VM(c.ctx(), id)
+				if err != nil {
+					return err
+				}
+				return details(c, v, rawOf, vmColumns)
+			}),
+			verb("delete NAME", "Delete a VM; its disks stay", "kluis vm delete web-1 -g prod", cobra.ExactArgs(1), func(c *call) error {
+				id, err := c.id(c.args[0], vmType)
+				if err != nil {
+					return err
+				}
+				if err := c.DeleteVM(c.ctx(), id); err != nil {
+					return err
+				}
+				c.done("Deleted VM %s.", id.Name())
+				return nil
+			}),
+		)...)
 }
 
 func vmRegister() *cobra.Command {

@@ -1,0 +1,115 @@
+package main_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"kluis/internal/client"
+	"kluis/test/guest"
+)
+
+// command runs a command of the program as the server's first principal.
+func (s *server) command(args ...string) (string, error) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), must[string](s.t)(binary()), append(args, "--admin", filepath.Join(s.dir, "admin.json"))...)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, &errs)
+	}
+	return string(out), err
+}
+
+// keyFolder is a folder in memory that QEMU gets through.
+func keyFolder(t *testing.T) string {
+	t.Helper()
+	dir := must[string](t)(os.MkdirTemp("/dev/shm", "kluis-test-"))
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// A machine that somebody defined on the host is found; it gets a key that nobody has seen, encrypts its disk with it,
+// and comes up. Without the key vault's leave it is not even stopped.
+func TestMachineOfAHost(t *testing.T) {
+	lab, ctx := guest.Shared(t), t.Context()
+	name := guest.Name("host")
+	disk := must[string](t)(lab.Disk(ctx, name+".qcow2", "qcow2", "64M"))
+	g := must[*guest.Guest](t)(lab.Define(ctx, guest.Config{Name: name, Arguments: "guest.format=1 guest.files=1", Disks: []guest.Disk{{Path: disk, Format: "qcow2"}},
+		Metadata: `<kluis:vm xmlns:kluis="urn:kluis:vm:1" group="` + name + `"/>`}))
+	t.Cleanup(func() {
+		if err := g.Remove(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	keys := keyFolder(t)
+	s := newServer(t, "", "--hosts", "lab="+guest.URI, "--key-dir", keys, "--live-dir", t.TempDir())
+	id := s.VMID(name, name)
+	eventually := func(what string, is func() bool) {
+		t.Helper()
+		if err := guest.Eventually(soon(t), func() (bool, error) { return is(), nil }); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	status := func() (power, agent string) {
+		v, err := s.InstanceView(ctx, id)
+		if err != nil || len(v.Statuses) < 2 {
+			return fmt.Sprint(err), ""
+		}
+		return v.Statuses[1].Code, v.VMAgent.Statuses[0].DisplayStatus
+	}
+	eventually("the machine is found", func() bool { power, _ := status(); return power == "PowerState/stopped" })
+	vault := func(enabled bool) client.KeyVault {
+		t.Helper()
+		return must[client.KeyVault](t)(s.PutKeyVault(ctx, s.KeyVaultID(name, kvName), "westeurope", client.KeyVaultProperties{EnabledForDiskEncryption: enabled,
+			AccessPolicies: []client.AccessPolicy{{TenantID: s.TenantID(), ObjectID: must[string](t)(s.ObjectID(ctx)), Permissions: client.EveryPermission()}}}))
+	}
+	vault(true)
+	var made struct{ SecretURL, KeyURL string }
+	out := must[string](t)(s.command("vm", "encryption", "enable", name, "-g", name, "--output", "json"))
+	if err := json.Unmarshal([]byte(out), &made); err != nil || made.SecretURL == "" || made.KeyURL == "" {
+		t.Fatalf("enable says %s, %v", out, err)
+	}
+	if _, err := s.command("vm", "encryption", "enable", name, "-g", name); err == nil {
+		t.Error("a disk got a second key")
+	}
+	must[string](t)(s.command("vm", "start", name, "-g", name))
+	if err := g.Await(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually("the agent answers", func() bool {
+		power, agent := status()
+		return power == "PowerState/running" && agent == "Ready"
+	})
+
+	vault(false)
+	if out, err := s.command("vm", "restart", name, "-g", name); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+		t.Errorf("restart without the key vault's leave: %s, %v", out, err)
+	}
+	if power, agent := status(); power != "PowerState/running" || agent != "Ready" {
+		t.Errorf("after it the machine is %s and its agent %s", power, agent)
+	}
+	must[string](t)(s.command("vm", "stop", name, "-g", name))
+	if state := must[string](t)(g.State(ctx)); state != "shut off" {
+		t.Errorf("the machine is %s", state)
+	}
+	if _, err := s.command("vm", "start", name, "-g", name); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
+		t.Errorf("start without the key vault's leave: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(keys, "lab", "*")); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if err := g.Remove(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually("the machine is gone", func() bool { _, err := s.VM(ctx, id); return client.IsNotFound(err) })
+}
