@@ -83,7 +83,7 @@ func (v *keyVolumes) check() error {
 	if err := unix.Statfs(v.dir, &s); err != nil {
 		return fmt.Errorf("look at the folder for keys %s: %w", v.dir, err)
 	}
-	if t := int64(s.Type); t != unix.TMPFS_MAGIC && t != unix.RAMFS_MAGIC {
+	if t := s.Type; t != unix.TMPFS_MAGIC && t != unix.RAMFS_MAGIC {
 		return fmt.Errorf("the folder for keys %s cannot be used: %w", v.dir, errNotInMemory)
 	}
 	return nil
