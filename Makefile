@@ -6,6 +6,7 @@ DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin btrfs-progs
 SERVERS  := postgresql azure-cli
 AZ       := azure-cli libnss-myhostname
 PEERS    := restic borgbackup
+LIVE     := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static cpio kmod mtools dosfstools linux-image-cloud-amd64
 AZURITE  := $(BIN)/azurite
 TOFU     := $(BIN)/tofu
 
@@ -24,7 +25,7 @@ demo: build ## an encrypted VM is backed up, lost, and comes back (DEMO_SIZE=2Gi
 	@$(GO) run ./demo -kluis $(BIN)/kluis
 
 .PHONY: test
-test: check race clients az cloud ## everything: format, vet, lint, all tests with the race detector, other people's clients, S3 and Azure
+test: check race live clients az cloud ## everything: format, vet, lint, all tests with the race detector, VMs that run, other people's clients, S3 and Azure
 
 .PHONY: check
 check: format vet lint ## format, vet and lint
@@ -52,6 +53,12 @@ $(BIN)/golangci-lint: tools/go.mod
 race: ## all tests with the race detector
 	@scripts/install $(DISKS) $(SERVERS)
 	KLUIS_TEST_REQUIRE=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v '/test/az$$')
+
+# Guests are emulated in software and share the processors: one package after the other.
+.PHONY: live
+live: ## VMs that run, under a libvirt daemon of this machine
+	@scripts/install $(DISKS) $(LIVE)
+	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_LIBVIRT=1 scripts/with-libvirt $(GO) test -race -p 1 -timeout 20m ./internal/fabric/libvirt
 
 .PHONY: clients
 clients: ## the official Azure clients and Terraform's, unmodified, against a server

@@ -1,8 +1,8 @@
 // Package fabric says what a VM host offers to a backup, in plain types.
 //
 // A host takes a Snapshot of a VM: one moment of all its disks, read-only, that stays the same until it
-// is closed. Each Disk says which extents hold something, and reads them. Two hosts are planned: disk
-// files at rest (package image) and libvirt.
+// is closed. Each Disk says which extents hold something, and reads them. There are two kinds of host: disk
+// files at rest (package image), and libvirt's, whose VMs run (package libvirt).
 //
 // Words. A disk's virtual size is what the guest sees; its image is the file on the host. Extents are
 // the ranges to read; what lies between them reads as zeros, or, when Changed, is as it was at the
@@ -45,24 +45,33 @@ type Checkpoint string
 
 // The levels of Consistency, in Azure's words.
 const (
-	CrashConsistent      = "CrashConsistent"
-	FileSystemConsistent = "FileSystemConsistent"
+	CrashConsistent       = "CrashConsistent"
+	FileSystemConsistent  = "FileSystemConsistent"
+	ApplicationConsistent = "AppConsistent"
 )
 
 // Consistency is what a snapshot is worth to the guest that finds itself restored from it.
 type Consistency struct {
 	Level  string
 	Reason string // why not better; empty at the best level
+	// Frozen is how long the guest's file systems stood still; 0 if they did not.
+	Frozen time.Duration
 }
 
-// Snapshot is a frozen moment of a VM. It must be closed, also after errors, with a context of its own.
+// Snapshot is a frozen moment of a VM. It must be closed and then settled, also after errors, with a context
+// of its own.
 type Snapshot interface {
 	Consistency() Consistency
 	Disks() []Disk
+	// Notes are what a person should know of how it came about, a sentence each.
+	Notes() []string
 	// Checkpoint is what to pass as since the next time; empty if the host cannot promise continuity.
 	Checkpoint() Checkpoint
-	// Close ends the snapshot on the host. Closing twice is allowed. Disks cannot be read afterwards.
+	// Close ends the reading on the host. Closing twice is allowed. Disks cannot be read afterwards.
 	Close(ctx context.Context) error
+	// Settle makes keep the one checkpoint that the host keeps of ours: the new one when its recovery point is
+	// safe, or else the one that was passed as since. What else the snapshot needed on the host ends here.
+	Settle(ctx context.Context, keep Checkpoint) error
 }
 
 // Disk is one disk of a Snapshot. It may be read from many goroutines.
@@ -74,6 +83,9 @@ type Disk interface {
 	io.ReaderAt
 	// Changed reports whether the extents are only what changed since the checkpoint that was given.
 	Changed() bool
+	// Whole is the same disk with all that it holds as extents. Why is the reason for reading it all although
+	// a checkpoint was given; it is empty where none was.
+	Whole() (d Disk, why string)
 	// Verify is called at the end: it fails if the image changed, shrank or went away while it was read.
 	Verify(ctx context.Context) error
 }

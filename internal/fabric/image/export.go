@@ -167,6 +167,7 @@ type exportedDisk struct {
 func (d *exportedDisk) ID() string                       { return d.id }
 func (d *exportedDisk) Size() int64                      { return d.export.Size() }
 func (*exportedDisk) Changed() bool                      { return false }
+func (d *exportedDisk) Whole() (fabric.Disk, string)     { return d, "" }
 func (d *exportedDisk) Verify(ctx context.Context) error { return d.file.verify(ctx) }
 func (d *exportedDisk) Modified() time.Time              { return d.file.modified }
 

@@ -227,7 +227,14 @@ func (s *snapshot) Disks() []fabric.Disk {
 	return disks
 }
 
+// Notes implements fabric.Snapshot.
+func (*snapshot) Notes() []string { return nil }
+
+// Checkpoint implements fabric.Snapshot.
 func (*snapshot) Checkpoint() fabric.Checkpoint { return "" }
+
+// Settle implements fabric.Snapshot: nothing is left behind.
+func (*snapshot) Settle(context.Context, fabric.Checkpoint) error { return nil }
 
 // Close ends the children and closes the files.
 func (s *snapshot) Close(ctx context.Context) error {

@@ -22,6 +22,7 @@ type rawDisk struct {
 func (d *rawDisk) ID() string                       { return d.id }
 func (d *rawDisk) Size() int64                      { return d.file.size }
 func (*rawDisk) Changed() bool                      { return false }
+func (d *rawDisk) Whole() (fabric.Disk, string)     { return d, "" }
 func (d *rawDisk) Verify(ctx context.Context) error { return d.file.verify(ctx) }
 func (d *rawDisk) Modified() time.Time              { return d.file.modified }
 func (d *rawDisk) close(context.Context) error      { return d.file.Close() }

@@ -3,7 +3,6 @@ package libvirt
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	lv "github.com/digitalocean/go-libvirt"
+
+	"kluis/internal/fabric"
 )
 
 // Options say where a host is and what may be used on it.
@@ -33,10 +34,14 @@ type Options struct {
 	// KeyDir is a folder in memory, of this machine, for the volumes from which guests take their keys. Empty: no machine
 	// is started with keys.
 	KeyDir string
+	// AgentWait is how long an agent is waited for that the host has a channel to.
+	AgentWait time.Duration
 	// MarkDir is a folder of ours for the marks of guests that may be frozen.
 	MarkDir string
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Guard starts a guard of a guest that is to be frozen. Nil: there is none.
+	Guard func(GuardRequest) (Guard, error)
+	Now   func() time.Time
+	Log   *slog.Logger
 }
 
 // The limits that hold where Options say nothing.
@@ -44,6 +49,7 @@ const (
 	defaultReserve      = 1 << 30
 	defaultAgentTimeout = 5 * time.Second
 	defaultFreezeLimit  = 10 * time.Second
+	defaultAgentWait    = time.Minute
 	callTimeout         = 30 * time.Second
 )
 
@@ -81,6 +87,9 @@ func New(o Options) (*Host, error) {
 	if o.FreezeLimit == 0 {
 		o.FreezeLimit = defaultFreezeLimit
 	}
+	if o.AgentWait == 0 {
+		o.AgentWait = defaultAgentWait
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -98,19 +107,6 @@ func (h *Host) Name() string { return h.o.Name }
 // Local reports whether the host's files are this machine's.
 func (h *Host) Local() bool { return h.local }
 
-// AwayError says that a host cannot be reached.
-type AwayError struct {
-	Host string
-	Err  error
-}
-
-func (e *AwayError) Error() string {
-	return "libvirt host " + e.Host + " cannot be reached: " + e.Err.Error()
-}
-
-// Unwrap returns the cause.
-func (e *AwayError) Unwrap() error { return e.Err }
-
 // Close ends the connection. Machines that were started only to be read end with it.
 func (h *Host) Close() error {
 	h.keys.close()
@@ -124,7 +120,7 @@ func (h *Host) Close() error {
 	return conn.Disconnect()
 }
 
-// connect returns a connection that works, or an *AwayError.
+// connect returns a connection that works.
 func (h *Host) connect(ctx context.Context) (*lv.Libvirt, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -133,7 +129,7 @@ func (h *Host) connect(ctx context.Context) (*lv.Libvirt, error) {
 	}
 	conn, err := within(ctx, callTimeout, func() (*lv.Libvirt, error) { return lv.ConnectToURI(h.uri) })
 	if err != nil {
-		return nil, &AwayError{h.o.Name, err}
+		return nil, h.fault("", fabric.Away, err)
 	}
 	h.conn = conn
 	return conn, nil
@@ -169,7 +165,7 @@ func (h *Host) do(ctx context.Context, limit time.Duration, call func(*lv.Libvir
 	return err
 }
 
-// ask is within for a call on a connection. A connection that was lost is an *AwayError.
+// ask is within for a call on a connection. A connection that was lost is a host that is away.
 func ask[T any](ctx context.Context, h *Host, limit time.Duration, call func(*lv.Libvirt) (T, error)) (T, error) {
 	conn, err := h.connect(ctx)
 	if err != nil {
@@ -178,13 +174,15 @@ func ask[T any](ctx context.Context, h *Host, limit time.Duration, call func(*lv
 	}
 	v, err := within(ctx, limit, func() (T, error) { return call(conn) })
 	if err != nil && !conn.IsConnected() {
-		return v, &AwayError{h.o.Name, err}
+		return v, h.fault("", fabric.Away, err)
 	}
 	return v, err
 }
 
-// ErrNoMachine says that the host has no such machine.
-var ErrNoMachine = errors.New("the host has no such machine")
+// fault is an error of this host.
+func (h *Host) fault(machine string, kind fabric.HostKind, err error) error {
+	return &fabric.HostError{Host: h.o.Name, Machine: machine, Kind: kind, Err: err}
+}
 
 // domain looks a machine up by its UUID.
 func (h *Host) domain(ctx context.Context, uuid string) (lv.Domain, error) {
@@ -194,7 +192,7 @@ func (h *Host) domain(ctx context.Context, uuid string) (lv.Domain, error) {
 	}
 	d, err := ask(ctx, h, callTimeout, func(c *lv.Libvirt) (lv.Domain, error) { return c.DomainLookupByUUID(id) })
 	if lv.IsNotFound(err) {
-		return d, fmt.Errorf("%w: %s on %s", ErrNoMachine, uuid, h.o.Name)
+		return d, h.fault(uuid, fabric.Gone, nil)
 	}
 	return d, err
 }

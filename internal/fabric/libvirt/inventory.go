@@ -17,13 +17,10 @@ import (
 	"kluis/internal/fabric"
 )
 
-// metadataNamespace is under which a domain's metadata says what it is to Kluis:
+// wish is what a domain's metadata says of what it is to Kluis:
 //
 //	<metadata><kluis:vm xmlns:kluis="urn:kluis:vm:1" group="payroll"/></metadata>
 //	<metadata><kluis:vm xmlns:kluis="urn:kluis:vm:1" ignore="yes"/></metadata>
-const metadataNamespace = "urn:kluis:vm:1"
-
-// wish is what a domain's metadata says.
 type wish struct {
 	Group  string `xml:"group,attr"`
 	Ignore string `xml:"ignore,attr"`
@@ -55,7 +52,7 @@ func (h *Host) Machines(ctx context.Context) ([]fabric.Machine, error) {
 	return machines, nil
 }
 
-// Machine returns one of the host's machines, or ErrNoMachine.
+// Machine returns one of the host's machines.
 func (h *Host) Machine(ctx context.Context, uuid string) (fabric.Machine, error) {
 	d, err := h.domain(ctx, uuid)
 	if err != nil {

@@ -1,0 +1,106 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	lv "github.com/digitalocean/go-libvirt"
+
+	"kluis/internal/fabric"
+)
+
+// While a job runs, what the guest overwrites is kept in scratch files, which grow with what it writes, up
+// to the size of its disks. A full scratch file system stops the guest. So there must be room before, and
+// the room is watched: below the reserve the backup ends, and not the guest.
+
+// roomFor makes sure that there is the reserve and, beyond it, room for a tenth of the disks to be overwritten.
+func (h *Host) roomFor(ctx context.Context, size int64) error {
+	free, known, err := h.free(ctx)
+	if err != nil {
+		return err
+	}
+	if want := h.o.ScratchReserve + size/10; known && free < want {
+		return h.tight(free, want)
+	}
+	return nil
+}
+
+// tight says that there is too little room for scratch files.
+func (h *Host) tight(free, want int64) error {
+	return h.fault("", fabric.NoRoom, fmt.Errorf("the folder %s has %d bytes free and the backup of a running machine wants %d", h.o.LiveDir, free, want))
+}
+
+// free says how many bytes are free where the scratch files lie. On a host elsewhere that is known only
+// where the live folder is a storage pool of libvirt's.
+func (h *Host) free(ctx context.Context) (n int64, known bool, err error) {
+	if h.local {
+		var s syscall.Statfs_t
+		if err := syscall.Statfs(h.o.LiveDir, &s); err != nil {
+			return 0, false, fmt.Errorf("room in the live folder %s: %w", h.o.LiveDir, err)
+		}
+		return int64(s.Bavail) * s.Bsize, true, nil
+	}
+	available, err := ask(ctx, h, callTimeout, func(c *lv.Libvirt) (uint64, error) {
+		pool, err := c.StoragePoolLookupByTargetPath(h.o.LiveDir)
+		if err != nil {
+			return 0, err
+		}
+		if err := c.StoragePoolRefresh(pool, 0); err != nil {
+			return 0, err
+		}
+		_, _, _, available, err := c.StoragePoolGetInfo(pool)
+		return available, err
+	})
+	if isCode(err, lv.ErrNoStoragePool) {
+		return 0, false, nil
+	}
+	return int64(available), err == nil, err
+}
+
+// qemuUsers are the names of whom QEMU runs as, on Debian and on others.
+var qemuUsers = []string{"libvirt-qemu", "qemu"}
+
+// makeLive makes a folder for one job's socket and scratch files, in which QEMU may write and nobody else
+// may look: whoever opens the socket reads the disks. On a host elsewhere the live folder itself is used.
+func (h *Host) makeLive(name string) (string, error) {
+	if !h.local {
+		return h.o.LiveDir, nil
+	}
+	if err := os.MkdirAll(h.o.LiveDir, 0o711); err != nil {
+		return "", fmt.Errorf("make live folder: %w", err)
+	}
+	dir := filepath.Join(h.o.LiveDir, name)
+	if err := os.Mkdir(dir, 0o770); err != nil {
+		return "", fmt.Errorf("make live folder: %w", err)
+	}
+	if err := giveToQEMU(dir); err != nil {
+		return "", errors.Join(fmt.Errorf("make live folder %s: %w", dir, err), os.Remove(dir))
+	}
+	return dir, nil
+}
+
+// giveToQEMU lets QEMU write into a folder: by owner where we may change it, or else by the group that the
+// live folder hands down.
+func giveToQEMU(dir string) error {
+	if os.Geteuid() != 0 {
+		return os.Chmod(dir, 0o2770)
+	}
+	for _, name := range qemuUsers {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, err := strconv.Atoi(u.Uid)
+		if err != nil {
+			return err
+		}
+		return os.Chown(dir, uid, -1)
+	}
+	return fmt.Errorf("there is no user %s on this machine", qemuUsers[0])
+}

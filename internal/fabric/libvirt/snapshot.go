@@ -1,0 +1,424 @@
+package libvirt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	lv "github.com/digitalocean/go-libvirt"
+	"libvirt.org/go/libvirtxml"
+
+	"kluis/internal/fabric"
+)
+
+// snapshot is a backup job of a machine.
+type snapshot struct {
+	h    *Host
+	d    lv.Domain
+	uuid string
+	live string // the folder of its socket and scratch files
+
+	domain  *libvirtxml.Domain
+	halted  bool // the machine was stopped, and was started only to be read
+	begun   bool // the job is there
+	level   fabric.Consistency
+	notes   []string
+	next    token // the checkpoint that the job makes
+	disks   []*disk
+	watcher *watcher
+
+	closing sync.Once
+	closed  error
+}
+
+// Snapshot begins a backup job of a machine: one moment of all its disks. With a checkpoint its disks say
+// only what changed since then, where that can be believed.
+func (h *Host) Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoint) (_ fabric.Snapshot, err error) {
+	if err := h.claim(vm); err != nil {
+		return nil, err
+	}
+	s := &snapshot{h: h, uuid: vm.UUID, level: fabric.Consistency{Level: fabric.CrashConsistent}}
+	defer func() {
+		if err != nil {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+			defer cancel()
+			err = errors.Join(err, s.Close(ctx), s.Settle(ctx, since))
+		}
+	}()
+	if s.d, err = h.domain(ctx, vm.UUID); err != nil {
+		return nil, err
+	}
+	last := decodeToken(since)
+	if err := s.prepare(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.plan(ctx, vm, last); err != nil {
+		return nil, err
+	}
+	if err := s.begin(ctx, last); err != nil {
+		return nil, err
+	}
+	if err := s.openDisks(ctx); err != nil {
+		return nil, err
+	}
+	s.watcher = s.watch(context.WithoutCancel(ctx))
+	return s, nil
+}
+
+// claim makes sure that this process has one snapshot of a machine at most. Settle gives the claim back.
+func (h *Host) claim(vm fabric.VM) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.live[vm.UUID] {
+		return h.fault(vm.Name, fabric.Busy, errors.New("it is being backed up"))
+	}
+	h.live[vm.UUID] = true
+	return nil
+}
+
+// prepare brings the machine to where a job can begin: nothing of an earlier process is left, it runs or is
+// held for reading, and its agent has had time to come.
+func (s *snapshot) prepare(ctx context.Context) (err error) {
+	if err := s.h.endLeftOver(ctx, s.d); err != nil {
+		return err
+	}
+	state, err := s.h.settled(ctx, s.d)
+	if err != nil {
+		return err
+	}
+	if state == fabric.Stopped || state == fabric.Crashed {
+		if err := s.hold(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.h.alone(ctx, s.d); err != nil {
+		return err
+	}
+	text, err := s.h.xml(ctx, s.d, 0)
+	if err != nil {
+		return err
+	}
+	s.domain, err = parseDomain(text)
+	return err
+}
+
+// endLeftOver ends what a process that died has left of its backup: a frozen guest and a job.
+func (h *Host) endLeftOver(ctx context.Context, d lv.Domain) error {
+	if err := h.thawMarked(ctx, d); err != nil {
+		return err
+	}
+	if err := h.endJob(ctx, d); err != nil || !h.local {
+		return err
+	}
+	left, err := filepath.Glob(filepath.Join(h.o.LiveDir, formatUUID(d.UUID)+"-*"))
+	for _, dir := range left {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
+// endJob ends a backup job of ours. Its socket tells whose it is.
+func (h *Host) endJob(ctx context.Context, d lv.Domain) error {
+	text, err := ask(ctx, h, callTimeout, func(c *lv.Libvirt) (string, error) { return c.DomainBackupGetXMLDesc(d, 0) })
+	if isCode(err, lv.ErrNoDomainBackup) || isCode(err, lv.ErrOperationInvalid) {
+		return nil // there is none
+	}
+	if err != nil {
+		return fmt.Errorf("look for a backup job of machine %s: %w", d.Name, err)
+	}
+	if !strings.Contains(text, h.o.LiveDir+"/") {
+		return nil
+	}
+	h.o.Log.Warn("a backup job was left behind; it is ended", "machine", d.Name)
+	if err := h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainAbortJob(d) }); err != nil {
+		return fmt.Errorf("end a backup job that was left behind: %w", err)
+	}
+	return h.resumeStopped(ctx, d)
+}
+
+// settleTime is how long a machine that is shutting down is waited for.
+const settleTime = time.Minute
+
+// settled waits until a machine is no longer on its way down, and returns what it is then.
+func (h *Host) settled(ctx context.Context, d lv.Domain) (fabric.PowerState, error) {
+	late := time.NewTimer(settleTime)
+	defer late.Stop()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		state, err := h.state(ctx, d)
+		if err != nil || state != fabric.ShuttingDown {
+			return state, err
+		}
+		select {
+		case <-ctx.Done():
+			return state, context.Cause(ctx)
+		case <-late.C:
+			return state, h.fault(d.Name, fabric.Busy, errors.New("it is shutting down"))
+		case <-tick.C:
+		}
+	}
+}
+
+// hold starts a machine that is stopped with its processors halted, so that QEMU offers its disks. It ends
+// with our connection, whatever happens to this process.
+func (s *snapshot) hold(ctx context.Context) error {
+	started, err := ask(ctx, s.h, callTimeout, func(c *lv.Libvirt) (lv.Domain, error) {
+		return c.DomainCreateWithFlags(s.d, uint32(lv.DomainStartPaused|lv.DomainStartAutodestroy))
+	})
+	if err != nil {
+		return fmt.Errorf("hold the stopped machine %s for reading: %w", s.d.Name, err)
+	}
+	s.d, s.halted = started, true
+	return nil
+}
+
+// alone makes sure that no other job works on the machine: libvirt would have us wait for half a minute.
+func (h *Host) alone(ctx context.Context, d lv.Domain) error {
+	kind, err := ask(ctx, h, callTimeout, func(c *lv.Libvirt) (int32, error) {
+		kind, _, _, _, _, _, _, _, _, _, _, _, err := c.DomainGetJobInfo(d)
+		return kind, err
+	})
+	if err != nil {
+		return fmt.Errorf("look for other jobs of machine %s: %w", d.Name, err)
+	}
+	if lv.DomainJobType(kind) != lv.DomainJobNone {
+		return h.fault(d.Name, fabric.Busy, errors.New("another job works on it, a migration or a backup of another program"))
+	}
+	return nil
+}
+
+// plan says for each disk how it is read: what changed since the last checkpoint, or all.
+func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
+	listed, err := s.h.checkpoints(ctx, s.d)
+	if err != nil {
+		return err
+	}
+	// The name need not be guessed at by anybody, only be new: a bitmap of that name may be in the image
+	// when libvirt knows nothing of it any more.
+	s.next = token{Name: fmt.Sprintf("%s%d", checkpointPrefix, s.h.o.Now().UnixNano()), Disks: map[string]tokenDisk{}}
+	there := map[string]fabric.MachineDisk{}
+	for _, d := range disksOf(s.domain) {
+		there[d.Target] = d
+	}
+	var size int64
+	for _, spec := range vm.Disks {
+		now, ok := there[spec.Target]
+		if !ok {
+			return &fabric.ImageError{Path: spec.Path, Kind: fabric.Missing, Err: fmt.Errorf("machine %s has no disk %s", vm.Name, spec.Target)}
+		}
+		now.Size = s.h.sizeOf(ctx, s.d, now)
+		size += now.Size
+		d := &disk{s: s, id: spec.ID, target: spec.Target}
+		is := tokenDisk{Path: now.Path, File: s.h.fileID(now.Path), Size: now.Size}
+		switch {
+		case now.Format != "qcow2":
+			d.why = "images of format " + now.Format + " cannot note what changes"
+		case last.Name != "":
+			d.why = last.distrust(is, spec.Target, listed)
+		}
+		if now.Format == "qcow2" {
+			s.next.Disks[spec.Target] = is
+		}
+		d.incremental = last.Name != "" && d.why == ""
+		s.disks = append(s.disks, d)
+	}
+	if len(s.next.Disks) == 0 {
+		s.next.Name = ""
+	}
+	if s.live, err = s.h.makeLive(s.uuid + "-" + strings.TrimPrefix(s.next.Name, checkpointPrefix)); err != nil {
+		return err
+	}
+	return s.h.roomFor(ctx, size)
+}
+
+// begin brings the guest to rest, begins the job, and lets the guest go on.
+func (s *snapshot) begin(ctx context.Context, last token) error {
+	calm, err := s.quiesce(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.beginJob(ctx, last)
+	if err != nil && ctx.Err() == nil && s.anyIncremental() {
+		// libvirt looks at the bitmap itself now, and says no before anything has begun. The guest is frozen
+		// a moment longer; that is still one freeze and not two.
+		for _, d := range s.disks {
+			if d.incremental {
+				d.incremental, d.why = false, "the host refuses the last checkpoint: "+err.Error()
+			}
+		}
+		err = s.beginAfresh(ctx)
+	}
+	level, thawErr := calm.end(context.WithoutCancel(ctx))
+	s.level = level
+	if err != nil {
+		return errors.Join(fmt.Errorf("begin backup of machine %s: %w", s.d.Name, err), thawErr)
+	}
+	return thawErr
+}
+
+func (s *snapshot) anyIncremental() bool {
+	for _, d := range s.disks {
+		if d.incremental {
+			return true
+		}
+	}
+	return false
+}
+
+// beginAfresh forgets all our checkpoints, since a broken one is in the way of a new one, and begins a full job.
+func (s *snapshot) beginAfresh(ctx context.Context) error {
+	if err := s.h.keepOnly(ctx, s.d, ""); err != nil {
+		return err
+	}
+	return s.beginJob(ctx, token{})
+}
+
+func (s *snapshot) beginJob(ctx context.Context, last token) error {
+	backup, err := s.backupXML(last)
+	if err != nil {
+		return err
+	}
+	var checkpoint lv.OptString
+	if s.next.Name != "" {
+		bitmaps := map[string]bool{}
+		for target := range s.next.Disks {
+			bitmaps[target] = true
+		}
+		text, err := checkpointXML(s.next.Name, s.domain, bitmaps)
+		if err != nil {
+			return err
+		}
+		checkpoint = lv.OptString{text}
+	}
+	err = s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainBackupBegin(s.d, backup, checkpoint, 0) })
+	s.begun = err == nil || !isRefusal(err) // a call without an answer may have begun it
+	return err
+}
+
+// isRefusal reports whether libvirt itself said no.
+func isRefusal(err error) bool {
+	_, ok := lvError(err)
+	return ok
+}
+
+func lvError(err error) (lv.Error, bool) { return errors.AsType[lv.Error](err) }
+
+func (s *snapshot) backupXML(last token) (string, error) {
+	wanted := map[string]*disk{}
+	for _, d := range s.disks {
+		wanted[d.target] = d
+	}
+	b := libvirtxml.DomainBackup{Pull: &libvirtxml.DomainBackupPull{
+		Server: &libvirtxml.DomainBackupPullServer{UNIX: &libvirtxml.DomainBackupPullServerUNIX{Socket: s.socket()}},
+		Disks:  &libvirtxml.DomainBackupPullDisks{}}}
+	for _, target := range targetsOf(s.domain) {
+		x := libvirtxml.DomainBackupPullDisk{Name: target, Backup: "no"}
+		if d := wanted[target]; d != nil {
+			x.Backup, x.ExportName = "yes", target
+			x.Scratch = &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: s.scratch(target)}}
+			if d.incremental {
+				x.BackupMode, x.Incremental, x.ExportBitmap = "incremental", last.Name, bitmapOf(target)
+			} else {
+				x.BackupMode = "full"
+			}
+		}
+		b.Pull.Disks.Disks = append(b.Pull.Disks.Disks, x)
+	}
+	return b.Marshal()
+}
+
+func (s *snapshot) socket() string { return filepath.Join(s.live, "nbd") }
+
+func (s *snapshot) scratch(target string) string { return filepath.Join(s.live, target+".scratch") }
+
+func bitmapOf(target string) string { return "kluis-" + target }
+
+// Consistency implements fabric.Snapshot.
+func (s *snapshot) Consistency() fabric.Consistency { return s.level }
+
+// Notes implements fabric.Snapshot.
+func (s *snapshot) Notes() []string { return s.notes }
+
+// Checkpoint implements fabric.Snapshot.
+func (s *snapshot) Checkpoint() fabric.Checkpoint { return s.next.encode() }
+
+// Disks implements fabric.Snapshot.
+func (s *snapshot) Disks() []fabric.Disk {
+	all := make([]fabric.Disk, len(s.disks))
+	for i, d := range s.disks {
+		all[i] = d
+	}
+	return all
+}
+
+// Close ends the job. Aborting is how a job in pull mode ends, and no failure.
+func (s *snapshot) Close(ctx context.Context) error {
+	s.closing.Do(func() { s.closed = s.end(ctx) })
+	return s.closed
+}
+
+func (s *snapshot) end(ctx context.Context) error {
+	var errs []error
+	if s.watcher != nil {
+		s.watcher.stop()
+	}
+	for _, d := range s.disks {
+		errs = append(errs, d.close())
+	}
+	if s.begun {
+		errs = append(errs, s.abort(ctx))
+	}
+	if s.live != "" && s.h.local {
+		errs = append(errs, os.RemoveAll(s.live))
+	}
+	return errors.Join(errs...)
+}
+
+// abort ends the job on the host. A job that is gone has ended by itself.
+func (s *snapshot) abort(ctx context.Context) error {
+	err := s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainAbortJob(s.d) })
+	if err == nil || lv.IsNotFound(err) || isCode(err, lv.ErrOperationInvalid) {
+		return nil
+	}
+	return fmt.Errorf("end backup job of machine %s: %w", s.d.Name, err)
+}
+
+// Settle implements fabric.Snapshot.
+func (s *snapshot) Settle(ctx context.Context, keep fabric.Checkpoint) error {
+	defer s.h.release(s.uuid)
+	if s.d.Name == "" {
+		return nil // the host has not even found it
+	}
+	err := s.h.keepOnly(ctx, s.d, decodeToken(keep).Name)
+	if state, stateErr := s.h.state(ctx, s.d); stateErr == nil && (state == fabric.Stopped || state == fabric.Crashed) {
+		err = nil // it was shut down meanwhile; the next backup deletes them
+	}
+	if s.halted {
+		err = errors.Join(err, s.letGo(ctx))
+	}
+	return err
+}
+
+func (h *Host) release(uuid string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.live, uuid)
+}
+
+// letGo stops a machine that was held for reading, unless somebody let it run meanwhile.
+func (s *snapshot) letGo(ctx context.Context) error {
+	state, err := s.h.state(ctx, s.d)
+	if err != nil || state != fabric.Paused {
+		return err
+	}
+	if err := s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainDestroy(s.d) }); err != nil {
+		return fmt.Errorf("let go of the machine %s: %w", s.d.Name, err)
+	}
+	return nil
+}
