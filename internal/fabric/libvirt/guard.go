@@ -127,8 +127,10 @@ func RunGuard(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err := (agent{h, d}).thawFor(ctx); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintln(out, guardThawed) // whom we guarded may be dead
-	return unmark(r.Mark)
+	// Whom we guarded may be dead: then saying so to him is the end of us, and comes last.
+	err = unmark(r.Mark)
+	_, _ = fmt.Fprintln(out, guardThawed)
+	return err
 }
 
 // mark notes that a guest may be frozen from now on.

@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,9 +26,54 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if len(os.Args) > 3 && os.Args[1] == "dying" {
+		fmt.Println(die(context.Background(), os.Args[2], fabric.Checkpoint(os.Args[3])))
+		os.Exit(1)
+	}
+	if len(os.Args) > 3 && os.Args[1] == "dying-guarded" {
+		fmt.Println(dieGuarded(os.Args[2], os.Args[3]))
+		os.Exit(1)
+	}
 	code := m.Run()
 	guest.End()
 	os.Exit(code)
+}
+
+// die is killed where a backup is at its worst: the job has begun and the guest is still frozen.
+func die(ctx context.Context, name string, since fabric.Checkpoint) error {
+	h, err := libvirt.New(libvirt.Options{Name: "lab", URI: guest.URI, LiveDir: os.Getenv("KLUIS_DYING_LIVE"), MarkDir: os.Getenv("KLUIS_DYING_MARK"), Now: time.Now, ScratchReserve: 1})
+	if err != nil {
+		return err
+	}
+	machines, err := h.Machines(ctx)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(machines, func(m fabric.Machine) bool { return m.Name == name })
+	vm := fabric.VM{Name: name, UUID: machines[i].UUID, Disks: []fabric.DiskSpec{{ID: "vda", Target: "vda"}}}
+	if _, err := h.Snapshot(ctx, vm, since); err != nil {
+		return err
+	}
+	if _, err := guest.Virsh(ctx, "domfsfreeze", name); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(h.MarkDir(), vm.UUID), nil, 0o600); err != nil {
+		return err
+	}
+	fmt.Println("frozen")
+	return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+}
+
+// dieGuarded is killed while a guard watches over a frozen guest.
+func dieGuarded(uuid, mark string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if _, err := libvirt.StartGuard(self, "guard")(libvirt.GuardRequest{URI: guest.URI, Machine: uuid, Limit: time.Hour, Agent: 5 * time.Second, Mark: mark}); err != nil {
+		return err
+	}
+	return syscall.Kill(os.Getpid(), syscall.SIGKILL)
 }
 
 // newHost is the libvirt daemon of this machine.
@@ -162,12 +211,12 @@ func clean(t *testing.T, g *guest.Guest, checkpoints int) {
 	if n := len(strings.Fields(names)); n != checkpoints {
 		t.Errorf("the host has the checkpoints %q, want %d", strings.Fields(names), checkpoints)
 	}
+	if state, err := g.State(t.Context()); err != nil || state != "running" {
+		return
+	}
 	job, err := guest.Virsh(t.Context(), "domjobinfo", g.Name)
 	if err != nil || !strings.Contains(job, "None") {
 		t.Errorf("a job is left: %s %v", job, err)
-	}
-	if state, err := g.State(t.Context()); err != nil || state != "running" {
-		return
 	}
 	status, err := g.Agent(t.Context(), "guest-fsfreeze-status", nil)
 	if err != nil || string(status) != `"thawed"` {
