@@ -86,10 +86,10 @@ func (d *disk) ReadAt(p []byte, off int64) (int, error) {
 
 // told puts why the job was ended in the place of the lost connection that it looks like.
 func (d *disk) told(err error) error {
-	if err == nil || d.s.watcher == nil {
+	if err == nil || d.s.warden == nil {
 		return err
 	}
-	if why := d.s.watcher.reason(); why != nil {
+	if why := d.s.warden.reason(); why != nil {
 		return why
 	}
 	return err
@@ -97,10 +97,10 @@ func (d *disk) told(err error) error {
 
 // Verify implements fabric.Disk: what was read is one moment as long as the job has not ended.
 func (d *disk) Verify(context.Context) error {
-	if d.s.watcher == nil {
+	if d.s.warden == nil {
 		return nil
 	}
-	return d.s.watcher.reason()
+	return d.s.warden.reason()
 }
 
 func (d *disk) close() error {

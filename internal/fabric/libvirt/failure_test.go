@@ -21,7 +21,9 @@ import (
 // cases are in an order in which each finds the guest as the one before it left it: running.
 func TestFailures(t *testing.T) {
 	var reserve int64 = 1
-	h := newHost(t, func(o *libvirt.Options) { o.ScratchReserve, o.AgentTimeout, o.AgentWait = reserve, 2*time.Second, 4*time.Second })
+	h := newHost(t, func(o *libvirt.Options) {
+		o.ScratchReserve, o.AgentTimeout, o.AgentWait = reserve, 2*time.Second, 4*time.Second
+	})
 	f := &failures{h: h, g: guest.New(t, "failures", "256M", "")}
 	f.vm = machineOf(t, h, f.g)
 	f.backUp(t, nil)
@@ -304,6 +306,7 @@ func (f *failures) hung(t *testing.T) {
 	if _, err := f.g.Begin(t.Context(), "kill -STOP $(pidof qemu-ga)"); err != nil {
 		t.Log(err) // it may have stopped before it said so
 	}
+	f.awaitSilence(t)
 	why, level := f.backUp(t, nil)
 	if why != "" || level.Level != fabric.CrashConsistent || !strings.Contains(level.Reason, "does not answer") {
 		t.Errorf("with a hung agent a backup is %+v, %q", level, why)
@@ -346,6 +349,16 @@ func (f *failures) silent(t *testing.T) {
 	if _, err := f.g.Begin(t.Context(), "mv /usr/sbin/qemu-ga /usr/sbin/gone; kill $(pidof qemu-ga)"); err != nil {
 		t.Fatal(err)
 	}
+	f.awaitSilence(t)
+	_, level := f.backUp(t, nil)
+	if level.Level != fabric.CrashConsistent || level.Reason == "" {
+		t.Errorf("without an agent a backup is %+v", level)
+	}
+}
+
+// awaitSilence waits until the agent no longer answers.
+func (f *failures) awaitSilence(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := guest.Eventually(ctx, func() (bool, error) {
@@ -353,9 +366,5 @@ func (f *failures) silent(t *testing.T) {
 		return err != nil, nil
 	}); err != nil {
 		t.Fatal(err)
-	}
-	_, level := f.backUp(t, nil)
-	if level.Level != fabric.CrashConsistent || level.Reason == "" {
-		t.Errorf("without an agent a backup is %+v", level)
 	}
 }

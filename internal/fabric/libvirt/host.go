@@ -78,6 +78,9 @@ func New(o Options) (*Host, error) {
 	if o.LiveDir == "" || !filepath.IsAbs(o.LiveDir) {
 		return nil, fmt.Errorf("libvirt host %s: the live folder %q is no absolute path", o.Name, o.LiveDir)
 	}
+	if len(o.LiveDir) > longestLiveDir {
+		return nil, fmt.Errorf("libvirt host %s: the path of the live folder %s has %d bytes; it may have %d, because sockets lie in it", o.Name, o.LiveDir, len(o.LiveDir), longestLiveDir)
+	}
 	if o.ScratchReserve == 0 {
 		o.ScratchReserve = defaultReserve
 	}

@@ -16,7 +16,7 @@ import (
 const domainText = `<domain type='kvm'>
   <metadata>
     <libosinfo:libosinfo xmlns:libosinfo="http://libosinfo.org/xmlns/libvirt/domain/1.0"><libosinfo:os id="http://microsoft.com/win/11"/></libosinfo:libosinfo>
-    <kluis:vm xmlns:kluis="` + metadataNamespace + `" group="payroll" ignore="yes"/>
+    <kluis:vm xmlns:kluis="urn:kluis:vm:1" group="payroll" ignore="yes"/>
   </metadata>
   <devices>
     <disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/><boot order='1'/></disk>
@@ -80,7 +80,7 @@ func TestAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = h.do(t.Context(), time.Second, func(*lv.Libvirt) error { return nil })
-	if away, ok := errors.AsType[*AwayError](err); !ok || away.Host != "lab" {
+	if host, ok := errors.AsType[*fabric.HostError](err); !ok || host.Kind != fabric.Away || host.Host != "lab" {
 		t.Errorf("error %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	lv "github.com/digitalocean/go-libvirt"
@@ -68,14 +69,17 @@ var qemuUsers = []string{"libvirt-qemu", "qemu"}
 
 // makeLive makes a folder for one job's socket and scratch files, in which QEMU may write and nobody else
 // may look: whoever opens the socket reads the disks. On a host elsewhere the live folder itself is used.
-func (h *Host) makeLive(name string) (string, error) {
+func (h *Host) makeLive(uuid string) (string, error) {
 	if !h.local {
 		return h.o.LiveDir, nil
 	}
-	if err := os.MkdirAll(h.o.LiveDir, 0o711); err != nil {
-		return "", fmt.Errorf("make live folder: %w", err)
+	if _, err := os.Stat(h.o.LiveDir); errors.Is(err, os.ErrNotExist) {
+		// Whoever runs QEMU must come through, whatever our umask is.
+		if err := errors.Join(os.MkdirAll(h.o.LiveDir, 0o711), os.Chmod(h.o.LiveDir, 0o711)); err != nil {
+			return "", fmt.Errorf("make live folder: %w", err)
+		}
 	}
-	dir := filepath.Join(h.o.LiveDir, name)
+	dir := h.liveOf(uuid)
 	if err := os.Mkdir(dir, 0o770); err != nil {
 		return "", fmt.Errorf("make live folder: %w", err)
 	}
@@ -84,6 +88,14 @@ func (h *Host) makeLive(name string) (string, error) {
 	}
 	return dir, nil
 }
+
+// liveOf is the folder of a machine's job. A socket's path must not have more than 107 bytes.
+func (h *Host) liveOf(uuid string) string {
+	return filepath.Join(h.o.LiveDir, strings.ReplaceAll(uuid, "-", ""))
+}
+
+// longestLiveDir leaves room for what is added to it.
+const longestLiveDir = 107 - len("/0123456789abcdef0123456789abcdef/nbd")
 
 // giveToQEMU lets QEMU write into a folder: by owner where we may change it, or else by the group that the
 // live folder hands down.

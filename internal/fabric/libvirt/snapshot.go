@@ -23,14 +23,14 @@ type snapshot struct {
 	uuid string
 	live string // the folder of its socket and scratch files
 
-	domain  *libvirtxml.Domain
-	halted  bool // the machine was stopped, and was started only to be read
-	begun   bool // the job is there
-	level   fabric.Consistency
-	notes   []string
-	next    token // the checkpoint that the job makes
-	disks   []*disk
-	watcher *watcher
+	domain *libvirtxml.Domain
+	halted bool // the machine was stopped, and was started only to be read
+	begun  bool // the job is there
+	level  fabric.Consistency
+	notes  []string
+	next   token // the checkpoint that the job makes
+	disks  []*disk
+	warden *warden
 
 	closing sync.Once
 	closed  error
@@ -47,7 +47,7 @@ func (h *Host) Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoi
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 			defer cancel()
-			err = errors.Join(err, s.Close(ctx), s.Settle(ctx, since))
+			err = errors.Join(s.h.told(vm.Name, err), s.Close(ctx), s.Settle(ctx, since))
 		}
 	}()
 	if s.d, err = h.domain(ctx, vm.UUID); err != nil {
@@ -66,8 +66,16 @@ func (h *Host) Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoi
 	if err := s.openDisks(ctx); err != nil {
 		return nil, err
 	}
-	s.watcher = s.watch(context.WithoutCancel(ctx))
+	s.warden = s.watch(context.WithoutCancel(ctx))
 	return s, nil
+}
+
+// told makes what libvirt says no with an error of this host.
+func (h *Host) told(machine string, err error) error {
+	if _, is := errors.AsType[*fabric.HostError](err); !is && isRefusal(err) {
+		return h.fault(machine, fabric.Refused, err)
+	}
+	return err
 }
 
 // claim makes sure that this process has one snapshot of a machine at most. Settle gives the claim back.
@@ -115,11 +123,7 @@ func (h *Host) endLeftOver(ctx context.Context, d lv.Domain) error {
 	if err := h.endJob(ctx, d); err != nil || !h.local {
 		return err
 	}
-	left, err := filepath.Glob(filepath.Join(h.o.LiveDir, formatUUID(d.UUID)+"-*"))
-	for _, dir := range left {
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	return err
+	return os.RemoveAll(h.liveOf(formatUUID(d.UUID)))
 }
 
 // endJob ends a backup job of ours. Its socket tells whose it is.
@@ -231,7 +235,7 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 	if len(s.next.Disks) == 0 {
 		s.next.Name = ""
 	}
-	if s.live, err = s.h.makeLive(s.uuid + "-" + strings.TrimPrefix(s.next.Name, checkpointPrefix)); err != nil {
+	if s.live, err = s.h.makeLive(s.uuid); err != nil {
 		return err
 	}
 	return s.h.roomFor(ctx, size)
@@ -365,8 +369,8 @@ func (s *snapshot) Close(ctx context.Context) error {
 
 func (s *snapshot) end(ctx context.Context) error {
 	var errs []error
-	if s.watcher != nil {
-		s.watcher.stop()
+	if s.warden != nil {
+		s.warden.stop()
 	}
 	for _, d := range s.disks {
 		errs = append(errs, d.close())

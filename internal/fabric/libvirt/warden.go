@@ -16,8 +16,8 @@ import (
 // by QEMU; that is seen too, and mended.
 const watchEvery = 500 * time.Millisecond
 
-// watcher looks after a machine while a job of ours runs in it.
-type watcher struct {
+// warden looks after a machine while a job of ours runs in it.
+type warden struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
@@ -27,9 +27,9 @@ type watcher struct {
 
 // watch ends the job before it does the guest harm: when the scratch space runs out, when the guest was
 // stopped for want of it, and when the guest wants to shut down, which it cannot while the job is there.
-func (s *snapshot) watch(ctx context.Context) *watcher {
+func (s *snapshot) watch(ctx context.Context) *warden {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watcher{cancel: cancel}
+	w := &warden{cancel: cancel}
 	w.done.Go(func() {
 		tick := time.NewTicker(watchEvery)
 		defer tick.Stop()
@@ -68,7 +68,7 @@ func (s *snapshot) harm(ctx context.Context) error {
 }
 
 // end ends the job and lets a guest go on that was stopped by it. Reads of the disks fail from then on, with why.
-func (w *watcher) end(s *snapshot, why error) {
+func (w *warden) end(s *snapshot, why error) {
 	w.mu.Lock()
 	w.why = why
 	w.mu.Unlock()
@@ -84,13 +84,13 @@ func (w *watcher) end(s *snapshot, why error) {
 }
 
 // reason is why the job was ended; nil if it was not.
-func (w *watcher) reason() error {
+func (w *warden) reason() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.why
 }
 
-func (w *watcher) stop() {
+func (w *warden) stop() {
 	w.cancel()
 	w.done.Wait()
 }
