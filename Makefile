@@ -58,7 +58,7 @@ race: ## all tests with the race detector
 .PHONY: live
 live: ## VMs that run, under a libvirt daemon of this machine
 	@scripts/install $(DISKS) $(LIVE)
-	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_LIBVIRT=1 scripts/with-libvirt $(GO) test -race -p 1 -timeout 20m ./internal/fabric/libvirt
+	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_LIBVIRT=1 scripts/with-libvirt $(GO) test -race -p 1 -timeout 20m ./internal/fabric/libvirt ./test/live
 
 .PHONY: clients
 clients: ## the official Azure clients and Terraform's, unmodified, against a server

@@ -25,7 +25,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	root := cli.New(serveCommand(), storecommands.Command(storecommands.Options{Now: time.Now}), volumecommands.Command(), kit.Command(kit.Options{Now: time.Now}))
+	root := cli.New(serveCommand(), guardCommand(), storecommands.Command(storecommands.Options{Now: time.Now}), volumecommands.Command(), kit.Command(kit.Options{Now: time.Now}))
 	os.Exit(cli.Execute(ctx, root, os.Args[1:]))
 }
 

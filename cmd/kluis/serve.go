@@ -332,7 +332,7 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 		served = p.exports
 	}
 	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: p.store, Node: c.Node, Cache: filepath.Join(c.Data, "cache"), Wrapper: p.root, Authorizer: p.identity,
-		Machines: p.compute, Fabric: imageFabric{images}, Keys: p.keyvault, Outside: p.outside, Artifacts: p.storage, Groups: p.resources, Principals: vaultPrincipals{p.identity}, Exports: served,
+		Machines: p.compute, Fabric: hostFabric{imageFabric{images}, p.hosts}, Keys: p.keyvault, Outside: p.outside, Artifacts: p.storage, Groups: p.resources, Principals: vaultPrincipals{p.identity}, Exports: served,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {
 		return err

@@ -25,8 +25,10 @@ type Point struct {
 	Expiry            time.Time     `json:"expiry"`
 	Scheduled         time.Time     `json:"scheduled,omitzero"` // the time of its policy for which it was taken; zero if somebody asked for it
 	Job               string        `json:"job"`
-	Consistency       string        `json:"consistency"` // CrashConsistent, FileSystemConsistent
+	Consistency       string        `json:"consistency"` // CrashConsistent, FileSystemConsistent, AppConsistent
 	ConsistencyReason string        `json:"consistencyReason,omitempty"`
+	Frozen            time.Duration `json:"frozen,omitempty"`     // how long the guest's file systems stood still, in ns
+	Checkpoint        string        `json:"checkpoint,omitempty"` // from which the host notes what changes; its own words
 	VMSize            string        `json:"vmSize,omitempty"`
 	OSType            string        `json:"osType,omitempty"`
 	Disks             []PointDisk   `json:"disks"`
@@ -46,6 +48,10 @@ type PointDisk struct {
 	Size     int64             `json:"size"`   // bytes
 	Digest   string            `json:"digest"` // over the ids of its chunks: equal digests, equal content
 	Counters recovery.Counters `json:"counters"`
+
+	Incremental bool   `json:"incremental,omitempty"` // only what changed since the point before was read
+	Rescanned   string `json:"rescanned,omitempty"`   // why all of it was read although there was a point before
+	Unreported  bool   `json:"unreported,omitempty"`  // an audit found changes that the host had not reported
 }
 
 // KeyPair names the secret (BEK) that opens a disk and the key (KEK) that wraps it. The blobs that the

@@ -441,6 +441,34 @@ func imageProblem(e *fabric.ImageError) *problem.Error {
 	return problem.New(problem.Unavailable, p[0], p[1], e.Path).WithTarget(e.Path).WithAdvice("%s", p[2]).WithCause(e)
 }
 
+// hostProblem tells what kept a host from giving up its disks.
+func hostProblem(e *fabric.HostError) *problem.Error {
+	p := map[fabric.HostKind][3]string{
+		fabric.Away: {"UserErrorHostNotReachable", "The host %s of the virtual machine cannot be reached.",
+			"Check that the host and its libvirt daemon run, and the network between; the next backup goes on where the last one ended."},
+		fabric.Gone: {"UserErrorVmNotFoundOnHost", "The host %s no longer has the virtual machine.",
+			"If it was moved, protect it under its new host. Otherwise stop protection and keep the data, or restore it."},
+		fabric.Busy: {"UserErrorVmNotInDesirableState", "The virtual machine is busy on its host %s.",
+			"Wait until its migration, shutdown or other backup is over; the next backup takes it."},
+		fabric.NoRoom: {"UserErrorSnapshotSpaceInsufficient", "The host %s has too little room for what the guest overwrites while it is backed up. The backup was given up so that the guest could go on.",
+			"Make room in the folder of --live-dir on the host, or put it on a larger file system, then back up again."},
+		fabric.Halted: {"UserErrorVmNotInDesirableState", "The virtual machine stopped on its host %s while it was backed up.",
+			"Back up again: a machine that is stopped can be backed up too."},
+	}[e.Kind]
+	if p[0] == "" {
+		p = [3]string{"UserErrorHostRefused", "The host %s refused what the backup needs of it.", "Read the cause in the job's details and in the host's log, then back up again."}
+	}
+	return problem.New(problem.Unavailable, p[0], p[1], e.Host).WithTarget(e.Host).WithAdvice("%s", p[2]).WithCause(e)
+}
+
+// unreportedChanges is said loudly: until it is found out why, no increment of the disk can be believed.
+func unreportedChanges(p Point, d PointDisk) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorChangeTrackingNotTrusted",
+		"Disk %s of virtual machine %s had changed in places that its host did not report. It was read as a whole, so this recovery point is right; the point before it may not be.", d.Name, p.VM.Name()).
+		WithTarget(p.VM.String()).
+		WithAdvice("Prove the older recovery points, and find out what writes to the image behind QEMU's back: another program on the host, a storage snapshot that was rolled back, a disk that two machines share.")
+}
+
 func storeFull(err error) *problem.Error {
 	return problem.New(problem.Unavailable, "UserErrorRecoveryStoreFull", "The recovery store has no space left.").
 		WithAdvice("Free or add space where the recovery store lies, or delete recovery points, then back up again. Earlier recovery points are not touched.").WithCause(err)

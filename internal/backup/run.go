@@ -108,13 +108,15 @@ type backupRun struct {
 	args  backupArgs
 	item  Item
 	store *recovery.Store
-	done  func() // lets go of the store
+	done  func()          // lets go of the store
+	last  *recovery.Point // the item's newest point; nil if there is none, or it cannot be read
 
 	vm         compute.VM
 	disks      []compute.Disk
 	excluded   []PointDisk
 	encryption []compute.DiskEncryption
 	snapshot   fabric.Snapshot
+	keep       fabric.Checkpoint // from which the next backup will begin
 	writer     *recovery.Writer
 	point      Point
 	keys       map[string]keyMaterial // by disk name
@@ -137,7 +139,7 @@ func (b *backupRun) run(ctx context.Context) error {
 	if err := b.takeSnapshot(ctx); err != nil {
 		return err
 	}
-	defer b.closeSnapshot(ctx)
+	defer b.settleSnapshot(ctx)
 	if b.writer, err = b.store.Begin(ctx, b.args.Point); err != nil {
 		return err
 	}
@@ -146,6 +148,7 @@ func (b *backupRun) run(ctx context.Context) error {
 	if err := b.transferData(ctx); err != nil {
 		return err
 	}
+	b.closeSnapshot(ctx) // what comes now reads the store, and a guest that runs pays for every moment of its snapshot
 	b.r.Task(taskKeys)
 	if err := b.backUpKeys(ctx); err != nil {
 		return err
@@ -158,6 +161,7 @@ func (b *backupRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.keep = b.snapshot.Checkpoint()
 	return b.list(ctx, root)
 }
 
@@ -174,9 +178,35 @@ func (b *backupRun) open(ctx context.Context) (committed *recovery.Point, err er
 	}
 	committed, err = b.store.Point(ctx, b.args.Point)
 	if errors.Is(err, recovery.ErrNoPoint) {
+		b.openLast(ctx)
 		return nil, nil
 	}
 	return committed, err
+}
+
+// openLast opens the item's newest point. One that cannot be read makes the backup slower and no worse.
+func (b *backupRun) openLast(ctx context.Context) {
+	if b.item.LastPoint == "" {
+		return
+	}
+	last, err := b.store.Point(ctx, b.item.LastPoint)
+	if err != nil {
+		b.r.Log().Warn("last recovery point cannot serve as parent", "point", b.item.LastPoint, "error", err)
+		return
+	}
+	b.last = last
+}
+
+// since is the checkpoint of the item's newest point.
+func (b *backupRun) since() fabric.Checkpoint {
+	if b.last == nil {
+		return ""
+	}
+	p, err := decodePoint(b.last)
+	if err != nil {
+		b.r.Log().Warn("last recovery point does not say from where to go on", "point", b.item.LastPoint, "error", err)
+	}
+	return fabric.Checkpoint(p.Checkpoint)
 }
 
 // checkSource reads VM and disks, and makes sure that their keys can be backed up, before anything is
@@ -223,29 +253,54 @@ func (b *backupRun) checkSelection(ctx context.Context) error {
 }
 
 func (b *backupRun) takeSnapshot(ctx context.Context) error {
-	vm := fabric.VM{ID: b.vm.ID.Key(), Name: b.vm.ID.Name()}
-	for _, disk := range b.disks {
-		spec, err := b.s.o.Machines.ImageOf(ctx, disk.ID)
-		if err != nil {
-			return err
-		}
-		vm.Disks = append(vm.Disks, spec)
+	vm, err := b.machine(ctx)
+	if err != nil {
+		return err
 	}
-	snapshot, err := b.s.o.Fabric.Snapshot(ctx, vm, "")
+	b.keep = b.since()
+	snapshot, err := b.s.o.Fabric.Snapshot(ctx, vm, b.keep)
 	if err != nil {
 		return fmt.Errorf("snapshot of %s: %w", vm.Name, err)
 	}
 	b.snapshot = snapshot
 	level := snapshot.Consistency()
 	b.point = Point{ID: b.args.Point, Item: b.item.ID, VM: b.vm.ID, Time: b.s.o.Now(), Expiry: b.args.Expiry, Scheduled: b.args.Scheduled, Job: b.r.ID(),
-		Consistency: level.Level, ConsistencyReason: level.Reason,
+		Consistency: level.Level, ConsistencyReason: level.Reason, Frozen: level.Frozen, Checkpoint: string(snapshot.Checkpoint()),
 		VMSize: b.vm.Properties.HardwareProfile.VMSize, OSType: b.vm.OSType(), Excluded: b.excluded}
 	if len(b.excluded) > 0 {
 		b.r.Detail("Backed-up disk(s)", namesOf(b.disks, func(d compute.Disk) string { return d.ID.Name() }))
 		b.r.Detail("Excluded disk(s)", namesOf(b.excluded, func(d PointDisk) string { return d.Name }))
 	}
-	b.r.Note("%s: %s", level.Level, level.Reason)
+	b.noteLevel(level, snapshot.Notes())
 	return nil
+}
+
+// machine is the VM as its host is asked for it.
+func (b *backupRun) machine(ctx context.Context) (vm fabric.VM, err error) {
+	vm = fabric.VM{ID: b.vm.ID.Key(), Name: b.vm.ID.Name()}
+	if vm.Host, vm.UUID, _, err = b.s.o.Machines.Placement(ctx, b.vm.ID); err != nil {
+		return vm, err
+	}
+	for _, disk := range b.disks {
+		spec, err := b.s.o.Machines.ImageOf(ctx, disk.ID)
+		if err != nil {
+			return vm, err
+		}
+		vm.Disks = append(vm.Disks, spec)
+	}
+	return vm, nil
+}
+
+// noteLevel tells what the moment is worth, and what it cost the guest.
+func (b *backupRun) noteLevel(level fabric.Consistency, notes []string) {
+	b.r.Note("%s", strings.TrimSuffix(level.Level+": "+level.Reason, ": "))
+	for _, note := range notes {
+		b.r.Note("%s", note)
+	}
+	if level.Frozen > 0 {
+		b.r.Note("The guest's file systems stood still for %d ms", level.Frozen.Milliseconds())
+		b.r.Detail("Guest frozen (ms)", strconv.FormatInt(level.Frozen.Milliseconds(), 10))
+	}
 }
 
 // namesOf joins names as Azure does in a job's property bag.
@@ -257,12 +312,23 @@ func namesOf[T any](all []T, name func(T) string) string {
 	return strings.Join(names, "; ")
 }
 
-// closeSnapshot ends the snapshot on the host also when the job was cancelled.
+// closeSnapshot ends the reading on the host also when the job was cancelled.
 func (b *backupRun) closeSnapshot(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
 	if err := b.snapshot.Close(ctx); err != nil {
 		b.r.Log().Error("close snapshot", "error", err)
+	}
+}
+
+// settleSnapshot leaves the one checkpoint on the host from which the next backup will begin. What it does not
+// get done the next backup does.
+func (b *backupRun) settleSnapshot(ctx context.Context) {
+	b.closeSnapshot(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if err := b.snapshot.Settle(ctx, b.keep); err != nil {
+		b.r.Log().Error("settle snapshot", "error", err)
 	}
 }
 
@@ -281,18 +347,14 @@ func (b *backupRun) transferData(ctx context.Context) error {
 				b.r.Progress(before+int64(float64(done)/float64(of)*float64(size)), total)
 			}
 		}
-		counters, err := b.writer.WriteDisk(ctx, b.disks[i].ID.Name(), fabricSource{source},
-			recovery.DiskOptions{Parent: b.parent(ctx, b.disks[i].ID.Name(), size), Changed: source.Changed(), Progress: progress})
+		written, err := b.transferDisk(ctx, b.disks[i], source, progress)
 		if err != nil {
-			return fmt.Errorf("transfer disk %s: %w", b.disks[i].ID.Name(), err)
-		}
-		if err := source.Verify(ctx); err != nil {
 			return fmt.Errorf("transfer disk %s: %w", b.disks[i].ID.Name(), err)
 		}
 		before += size
 		b.r.Progress(before, total)
-		b.point.Disks = append(b.point.Disks, PointDisk{Name: b.disks[i].ID.Name(), Lun: b.vm.LunOf(b.disks[i].ID), ID: b.disks[i].ID,
-			Size: size, Counters: counters})
+		b.point.Disks = append(b.point.Disks, written)
+		counters := written.Counters
 		all.Read, all.New, all.Reused, all.Stored = all.Read+counters.Read, all.New+counters.New, all.Reused+counters.Reused, all.Stored+counters.Stored
 	}
 	b.r.Note("%s read, %s new, %s reused, %s stored", megabytes(all.Read), megabytes(all.New), megabytes(all.Reused), megabytes(all.Stored))
@@ -303,18 +365,49 @@ func (b *backupRun) transferData(ctx context.Context) error {
 	return nil
 }
 
+// The part of a disk that is read beside its changed extents, to see whether they leave something out.
+const (
+	auditShare = 1000 // one of so many bytes
+	auditLeast = 4 << 20
+)
+
+// transferDisk writes one disk: what changed since the last point, or all of it where that cannot be believed or
+// turns out to be wrong. Which of the two, and why, is told.
+func (b *backupRun) transferDisk(ctx context.Context, disk compute.Disk, source fabric.Disk, progress recovery.Progress) (PointDisk, error) {
+	d := PointDisk{Name: disk.ID.Name(), Lun: b.vm.LunOf(disk.ID), ID: disk.ID, Size: source.Size()}
+	parent := b.parent(d.Name, d.Size)
+	whole, why := source.Whole()
+	if source.Changed() && parent == nil {
+		source, why = whole, "the last recovery point does not have it in this size"
+	}
+	write := func(source fabric.Disk) (err error) {
+		d.Counters, err = b.writer.WriteDisk(ctx, d.Name, fabricSource{source}, recovery.DiskOptions{Parent: parent, Changed: source.Changed(),
+			Audit: max(d.Size/auditShare, auditLeast), Progress: progress})
+		return err
+	}
+	d.Incremental = source.Changed()
+	err := write(source)
+	if unreported, ok := errors.AsType[*recovery.UnreportedError](err); ok {
+		d.Incremental, d.Unreported, why = false, true, unreported.Error()
+		err = write(whole)
+	}
+	if err != nil {
+		return d, err
+	}
+	if d.Rescanned = why; why != "" {
+		b.r.Note("Disk %s was read as a whole: %s", d.Name, why)
+		b.r.Detail("Read as a whole: "+d.Name, why)
+	}
+	return d, source.Verify(ctx)
+}
+
 // parent is the same disk in the item's newest point, or nil: then every chunk is looked up, which is
 // slower and stores no more.
-func (b *backupRun) parent(ctx context.Context, disk string, size int64) *recovery.Disk {
-	if b.item.LastPoint == "" {
+func (b *backupRun) parent(disk string, size int64) *recovery.Disk {
+	if b.last == nil {
 		return nil
 	}
-	last, err := b.store.Point(ctx, b.item.LastPoint)
-	if err != nil {
-		b.r.Log().Warn("last recovery point cannot serve as parent", "point", b.item.LastPoint, "error", err)
-		return nil
-	}
-	parent, err := last.Disk(disk)
+	parent, err := b.last.Disk(disk)
 	if err != nil || parent.Size() != size {
 		return nil
 	}
@@ -483,6 +576,9 @@ func translate(err error) error {
 	}
 	if image, ok := errors.AsType[*fabric.ImageError](err); ok {
 		return imageProblem(image)
+	}
+	if host, ok := errors.AsType[*fabric.HostError](err); ok {
+		return hostProblem(host)
 	}
 	if damage, ok := errors.AsType[*recovery.DamageError](err); ok {
 		return pointDamaged(damage)

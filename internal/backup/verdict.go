@@ -73,6 +73,11 @@ func whyNoBEK(err error) error {
 // warningsOf is what should be said of a point that was taken. A disk that drifts fails the proof for that
 // reason; it is told once.
 func warningsOf(p Point) (all []*problem.Error) {
+	for _, d := range p.Disks {
+		if d.Unreported {
+			all = append(all, unreportedChanges(p, d))
+		}
+	}
 	told := map[string]bool{}
 	for _, d := range driftOf(p) {
 		all = append(all, encryptionDrift(p, d))

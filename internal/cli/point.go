@@ -38,7 +38,14 @@ var pointDetails = append(pointColumns[:len(pointColumns):len(pointColumns)],
 	}},
 	column[client.Point]{"Disks", func(p client.Point) string {
 		return lines(p.Properties.Disks, func(d client.PointDisk) string {
-			return fmt.Sprintf("%s: %s, read %s, stored %s, reused %s", d.Name, size(d.Size), size(d.Counters.Read), size(d.Counters.Stored), size(d.Counters.Reused))
+			how := ""
+			switch {
+			case d.Incremental:
+				how = " of what changed"
+			case d.Rescanned != "":
+				how = " as a whole, because " + d.Rescanned
+			}
+			return fmt.Sprintf("%s: %s, read %s%s, stored %s, reused %s", d.Name, size(d.Size), size(d.Counters.Read), how, size(d.Counters.Stored), size(d.Counters.Reused))
 		})
 	}},
 	column[client.Point]{"Proofs", func(p client.Point) string {

@@ -24,6 +24,8 @@ type PointProperties struct {
 	Proof          *Proof          `json:"kluisProof"`
 	Disks          []PointDisk     `json:"kluisDisks"`
 	KeysAndSecrets []DiskKeyBackup `json:"kluisKeysAndSecrets"`
+	Reason         string          `json:"kluisConsistencyReason"` // why it is not more consistent
+	FrozenMS       int64           `json:"kluisFrozenMilliseconds"`
 	Retention      struct {
 		ExpiryTime string `json:"expiryTime"`
 	} `json:"recoveryPointProperties"`
@@ -95,6 +97,8 @@ type PointDisk struct {
 		Reused int64 `json:"reused"`
 		Stored int64 `json:"stored"`
 	} `json:"counters"`
+	Incremental bool   `json:"incremental"` // only what changed since the point before was read
+	Rescanned   string `json:"rescanned"`   // why all of it was read although there was a point before
 }
 
 // RecoveryPoints lists the recovery points of an item.

@@ -37,6 +37,7 @@ type Server struct {
 	Data   string // its data folder
 	Images string // a folder whose images it may read
 
+	env     []string
 	process *exec.Cmd
 	log     Log
 	exited  chan error
@@ -45,33 +46,12 @@ type Server struct {
 // Start runs a server in a folder, which is empty, until it says that it is ready. What is in env is set for it
 // beside what is set here.
 func Start(binary, folder string, env ...string) (*Server, error) {
-	s := &Server{Binary: binary, Data: filepath.Join(folder, "data"), Images: filepath.Join(folder, "images"), exited: make(chan error, 1)}
+	s := &Server{Binary: binary, Data: filepath.Join(folder, "data"), Images: filepath.Join(folder, "images"), env: env}
 	if err := os.MkdirAll(s.Images, 0o700); err != nil {
 		return nil, err
 	}
-	s.process = exec.Command(binary, "serve", "--data", s.Data, "--listen", "127.0.0.1:0", "--allow-images", s.Images)
-	s.process.Env = append(os.Environ(), env...)
-	s.process.Stderr = &s.log
-	out, err := s.process.StdoutPipe()
-	if err != nil {
+	if err := s.run("127.0.0.1:0"); err != nil {
 		return nil, err
-	}
-	if err := s.process.Start(); err != nil {
-		return nil, err
-	}
-	ready := make(chan struct{}, 1)
-	go func() {
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if strings.HasPrefix(lines.Text(), "ready ") {
-				ready <- struct{}{}
-			}
-		}
-		s.exited <- s.process.Wait()
-	}()
-	select {
-	case <-ready:
-	case err := <-s.exited:
-		return nil, fmt.Errorf("the server ended before it was ready: %w\n%s", err, s.Log())
 	}
 	admin, err := client.ReadAdmin(s.Admin())
 	if err == nil {
@@ -81,6 +61,47 @@ func Start(binary, folder string, env ...string) (*Server, error) {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil
+}
+
+// Kill ends the server as a power cut would.
+func (s *Server) Kill() error {
+	if err := s.process.Process.Kill(); err != nil {
+		return fmt.Errorf("kill the server: %w", err)
+	}
+	<-s.exited
+	return nil
+}
+
+// Again runs a server that was killed or stopped once more, at the same address.
+func (s *Server) Again() error { return s.run(s.Authority()) }
+
+func (s *Server) run(listen string) error {
+	s.process = exec.Command(s.Binary, "serve", "--data", s.Data, "--listen", listen, "--allow-images", s.Images)
+	s.process.Env = append(os.Environ(), s.env...)
+	s.process.Stderr = &s.log
+	out, err := s.process.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.process.Start(); err != nil {
+		return err
+	}
+	ready, exited, process := make(chan struct{}, 1), make(chan error, 1), s.process
+	go func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if strings.HasPrefix(lines.Text(), "ready ") {
+				ready <- struct{}{}
+			}
+		}
+		exited <- process.Wait()
+	}()
+	s.exited = exited
+	select {
+	case <-ready:
+		return nil
+	case err := <-exited:
+		return fmt.Errorf("the server ended before it was ready: %w\n%s", err, s.Log())
+	}
 }
 
 // Admin is the file with the credentials of the first principal.

@@ -22,7 +22,7 @@ func encodePoint(r *arm.Request, p backup.Point) resource[pointProperties] {
 		Retention: retention{azureTime(p.Expiry)},
 	}
 	body.MoveReadiness.Archived.Info = "There is no archive tier here."
-	body.Proof, body.ConsistencyReason = p.Verdict, p.ConsistencyReason
+	body.Proof, body.ConsistencyReason, body.FrozenMS = p.Verdict, p.ConsistencyReason, p.Frozen.Milliseconds()
 	id := p.Item.Child("recoveryPoints", p.ID)
 	return resource[pointProperties]{id.String(), p.ID, points, body}
 }

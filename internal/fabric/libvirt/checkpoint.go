@@ -145,8 +145,3 @@ func targetsOf(d *libvirtxml.Domain) (targets []string) {
 	}
 	return targets
 }
-
-func isCode(err error, code lv.ErrorNumber) bool {
-	e, ok := lvError(err)
-	return ok && lv.ErrorNumber(e.Code) == code
-}

@@ -1,0 +1,376 @@
+// Package live_test holds the stories of VMs that run: a real server, real guests under libvirt, and everything in
+// between that can die.
+package live_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"kluis/internal/armid"
+	"kluis/internal/client"
+	"kluis/internal/secret"
+	"kluis/test/guest"
+	"kluis/test/stage"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	guest.End()
+	if binaryFolder != "" {
+		_ = os.RemoveAll(binaryFolder)
+	}
+	os.Exit(code)
+}
+
+var (
+	binaryFolder string
+	binary       = sync.OnceValues(func() (string, error) {
+		var err error
+		if binaryFolder, err = os.MkdirTemp("", "kluis-live-bin-"); err != nil {
+			return "", err
+		}
+		return stage.Build(context.Background(), binaryFolder)
+	})
+)
+
+// world is a server that looks after this machine's libvirt, and a guest on it that is protected.
+type world struct {
+	t *testing.T
+	*stage.Server
+	g     *guest.Guest
+	image string // the guest's disk
+	live  string
+	group string // the resource group of host and guest
+	vm    armid.ID
+	disk  armid.ID
+	keys  stage.Keys
+	vault armid.ID
+	item  client.Item
+}
+
+// newWorld starts all of it. The guest's file /data/w is there to be written.
+func newWorld(t *testing.T, kind string) *world {
+	t.Helper()
+	lab := guest.Shared(t)
+	program, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := guest.Name(kind)
+	w := &world{t: t, group: name, live: filepath.Join(lab.Dir, name+"-live")}
+	w.startGuest(lab, name)
+	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+guest.URI, "KLUIS_LIVE_DIR="+w.live, "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Server = server
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			for line := range strings.Lines(server.Log()) {
+				if !strings.Contains(line, "msg=request ") { // what was asked is in the test
+					t.Log(line)
+				}
+			}
+		}
+	})
+	w.protect()
+	return w
+}
+
+// startGuest starts the guest before the server, which is to find it.
+func (w *world) startGuest(lab *guest.Lab, name string) {
+	w.t.Helper()
+	ctx := w.t.Context()
+	disk, err := lab.Disk(ctx, name+".qcow2", "qcow2", "256M")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	bek, err := lab.KeyVolume(ctx, name+".bek", passphrase)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.image = disk
+	w.g, err = lab.Define(ctx, guest.Config{Name: name, Arguments: "guest.format=1", Metadata: "<kluis:vm xmlns:kluis='urn:kluis:vm:1' group='" + name + "'/>",
+		Disks: []guest.Disk{{Path: disk, Format: "qcow2"}, {Path: bek, Format: "raw", ReadOnly: true}}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := w.g.Remove(context.WithoutCancel(ctx)); err != nil {
+			w.t.Error(err)
+		}
+	})
+	if err := w.g.Start(ctx); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+const passphrase = "what opens the guest's disk"
+
+// protect waits until the server has found the guest, tells it the disk's key, and protects it.
+func (w *world) protect() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	w.vm = w.VMID(w.group, w.g.Name)
+	w.disk = w.DiskID(w.group, w.g.Name+"-vda")
+	err := guest.Eventually(ctx, func() (bool, error) {
+		_, err := w.VM(ctx, w.vm)
+		if client.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		w.t.Fatalf("the server does not find the guest: %v", err)
+	}
+	steps := []func() error{
+		func() (err error) {
+			w.keys, err = w.NewKeys(ctx, w.group, "k"+fmt.Sprint(os.Getpid()))
+			return err
+		},
+		func() error {
+			bek, err := w.SetBEK(ctx, w.keys.Vault.Properties.VaultURI, client.BEK{Name: "bek", Key: secret.New([]byte(passphrase)), KEK: w.keys.KEK.ID(), Machine: w.g.Name})
+			if err != nil {
+				return err
+			}
+			return w.SetEncryption(ctx, w.vm, w.disk, client.Encryption(w.keys.Vault.ARMID(), bek.ID, w.keys.KEK.ID()))
+		},
+		func() (err error) {
+			w.vault = w.RecoveryVaultID(w.group, "vault")
+			_, err = w.PutRecoveryVault(ctx, w.vault, stage.Location, "LocallyRedundant")
+			return err
+		},
+		func() (err error) {
+			w.item, err = w.EnableProtection(ctx, w.vault, w.vm, "DefaultPolicy")
+			return err
+		},
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// begin asks for a backup and returns its job.
+func (w *world) begin() string {
+	w.t.Helper()
+	job, err := w.Backup(w.t.Context(), w.item.ARMID(), "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return job
+}
+
+// point waits for a backup and returns the recovery point that it made.
+func (w *world) point(job string) client.Point {
+	w.t.Helper()
+	j, err := w.WaitJob(w.t.Context(), w.vault, job, nil)
+	if err != nil {
+		w.t.Fatalf("job %s: %v", job, err)
+	}
+	p, err := w.RecoveryPoint(w.t.Context(), w.item.ARMID(), j.Properties.Bag("Recovery Point Id"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if p.Properties.Proof == nil || p.Properties.Proof.State != client.Proved {
+		w.t.Errorf("point %s is not proved: %+v", p.Name, p.Properties.Proof)
+	}
+	return p
+}
+
+// clean fails if something of a backup is left on the host, or the guest is frozen.
+func (w *world) clean() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	if names, err := guest.Virsh(ctx, "checkpoint-list", "--name", w.g.Name); err != nil || len(strings.Fields(names)) != 1 {
+		w.t.Errorf("checkpoints %q %v, want one", strings.Fields(names), err)
+	}
+	if left, err := os.ReadDir(w.live); err != nil || len(left) > 0 {
+		w.t.Errorf("left in the live folder: %v %v", left, err)
+	}
+	if state, err := w.g.State(ctx); err != nil || state != "running" {
+		return
+	}
+	if job, err := guest.Virsh(ctx, "domjobinfo", w.g.Name); err != nil || !strings.Contains(job, "None") {
+		w.t.Errorf("a job is left: %s %v", job, err)
+	}
+	if err := w.thawed(ctx); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *world) thawed(ctx context.Context) error {
+	status, err := w.g.Agent(ctx, "guest-fsfreeze-status", nil)
+	if err == nil && string(status) != `"thawed"` {
+		err = fmt.Errorf("the guest is %s", status)
+	}
+	return err
+}
+
+// same stops the guest, backs it up once more and fails unless what a restore writes is what its image holds.
+func (w *world) same() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	if _, err := guest.Virsh(ctx, "shutdown", "--mode", "agent", w.g.Name); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := guest.Eventually(ctx, func() (bool, error) {
+		state, err := w.g.State(ctx)
+		return state == "shut off", err
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+	p := w.point(w.begin())
+	if d := p.Properties.Disks[0]; !d.Incremental {
+		w.t.Errorf("the last backup read all: %s", d.Rescanned)
+	}
+	restored := w.restore(p)
+	raw := filepath.Join(w.t.TempDir(), "raw")
+	if out, err := exec.CommandContext(ctx, "qemu-img", "convert", "-O", "raw", w.image, raw).CombinedOutput(); err != nil {
+		w.t.Fatalf("qemu-img convert: %v: %s", err, out)
+	}
+	if got, want := sumOf(w.t, restored), sumOf(w.t, raw); got != want {
+		w.t.Error("the restored disk is not the one that was backed up")
+	}
+}
+
+// restore restores the disk of a point and returns its file.
+func (w *world) restore(p client.Point) string {
+	w.t.Helper()
+	ctx := w.t.Context()
+	account := w.StorageAccountID(w.group, "staging")
+	_, err := w.PutStorageAccount(ctx, account, stage.Location)
+	target, groupErr := w.PutGroup(ctx, w.group+"-restored", stage.Location)
+	if err := errors.Join(err, groupErr); err != nil {
+		w.t.Fatal(err)
+	}
+	job, err := w.RestoreDisks(ctx, w.item, p.Name, client.RestoreRequest{TargetGroup: target.ARMID(), StorageAccount: account, Region: stage.Location})
+	if err == nil {
+		_, err = w.WaitJob(ctx, w.vault, job, nil)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	disks, err := w.Disks(ctx, target.ARMID())
+	if err != nil || len(disks) != 1 {
+		w.t.Fatalf("restored %d disks, %v", len(disks), err)
+	}
+	return strings.TrimPrefix(disks[0].Properties.CreationData.SourceURI, "file://")
+}
+
+func sumOf(t *testing.T, path string) string {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil))
+}
+
+// A guest writes while it is backed up, fully and three times in increments. Each point is proved with its own keys,
+// and is worth a clean shutdown to its file systems.
+func TestBackUpWhileTheGuestWrites(t *testing.T) {
+	w := newWorld(t, "story")
+	for round := range 4 {
+		if _, err := w.g.Begin(t.Context(), "dd if=/dev/urandom of=/data/w bs=1024 count=2048; sync"); err != nil {
+			t.Fatal(err)
+		}
+		p := w.point(w.begin())
+		d := p.Properties.Disks[0]
+		if p.Properties.Type != "FileSystemConsistent" || p.Properties.FrozenMS <= 0 || d.Incremental != (round > 0) || d.Rescanned != "" {
+			t.Errorf("round %d: %s, frozen %d ms, incremental %t, %s", round, p.Properties.Type, p.Properties.FrozenMS, d.Incremental, d.Rescanned)
+		}
+		w.clean()
+	}
+	w.same()
+}
+
+// The server is killed in each phase of a backup. The guest is never left frozen; the backup that was cut off is done
+// when the server is there again; nothing is left behind; and the next increment is right.
+func TestKillTheServer(t *testing.T) {
+	w := newWorld(t, "kill")
+	w.point(w.begin())
+	mark := filepath.Join(w.Data, "run", "frozen", w.group)
+	jobRuns := func(ctx context.Context) bool {
+		job, err := guest.Virsh(ctx, "domjobinfo", w.g.Name)
+		return err == nil && !strings.Contains(job, "None")
+	}
+	for _, phase := range []struct {
+		name string
+		is   func(context.Context) bool
+	}{
+		{"freeze", func(context.Context) bool { marks, err := os.ReadDir(mark); return err == nil && len(marks) > 0 }},
+		{"transfer", jobRuns},
+		{"checkpoint swap", func(ctx context.Context) bool {
+			names, err := guest.Virsh(ctx, "checkpoint-list", "--name", w.g.Name)
+			return err == nil && len(strings.Fields(names)) == 2 && !jobRuns(ctx)
+		}},
+	} {
+		t.Run(phase.name, func(t *testing.T) {
+			if _, err := w.g.Run(t.Context(), "dd if=/dev/urandom of=/data/w bs=1024 count=8192; sync"); err != nil {
+				t.Fatal(err)
+			}
+			job := w.begin()
+			seen := w.awaitPhase(job, phase.is)
+			if err := w.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			if !seen {
+				t.Log("the phase was over before it was seen; the kill came after it")
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := guest.Eventually(ctx, func() (bool, error) { return w.thawed(ctx) == nil, nil }); err != nil {
+				t.Error("the guest is left frozen")
+			}
+			if err := w.Again(); err != nil {
+				t.Fatal(err)
+			}
+			w.point(job)
+			w.clean()
+		})
+	}
+	w.same()
+}
+
+// awaitPhase waits until a phase of a job is seen, or the job is over.
+func (w *world) awaitPhase(job string, is func(context.Context) bool) (seen bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	over := make(chan struct{})
+	go func() {
+		_, _ = w.WaitJob(ctx, w.vault, job, nil)
+		close(over)
+	}()
+	for {
+		if is(ctx) {
+			return true
+		}
+		select {
+		case <-over:
+			return false
+		default:
+		}
+	}
+}
