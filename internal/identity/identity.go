@@ -2,11 +2,12 @@
 //
 // A principal is an application with generated secrets or certificates, or a person with a password. An application trades
 // a secret for a token (a signed JWT, one hour, one audience) and shows the token with every call; Verify turns the token
-// back into the principal. A person signs in to a client, which gets such tokens in his name (session.go tells how). What a principal may do is the sum of its assignments: a built-in role at a scope,
-// holding for everything below that scope. Authorize is the one place where that is decided, it is
-// called by services and not by doors, and it denies whatever nothing allows. It also heeds locks, which forbid
-// everybody to delete or change what is at their scope and below. What roles allow with the content of
-// key vaults (data actions) is asked of AllowsData.
+// back into the principal. A person signs in to a client, which gets such tokens in his name (session.go tells how).
+//
+// What a principal may do is the sum of its assignments: a built-in role at a scope, holding for everything below that
+// scope. Authorize is the one place where that is decided, it is called by services and not by doors, and it denies
+// whatever nothing allows. It also heeds locks, which forbid everybody to delete or change what is at their scope and
+// below. What roles allow with the content of key vaults (data actions) is asked of AllowsData.
 //
 // Invariants:
 //

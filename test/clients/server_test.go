@@ -143,7 +143,14 @@ func (s *server) kill(t *testing.T) {
 // run runs a command of kluis against the server and returns what it prints.
 func (s *server) run(t *testing.T, args ...string) string {
 	t.Helper()
+	return s.pipe(t, "", args...)
+}
+
+// pipe does so with something on standard input.
+func (s *server) pipe(t *testing.T, input string, args ...string) string {
+	t.Helper()
 	cmd := exec.Command(kluis, args...)
+	cmd.Stdin = strings.NewReader(input)
 	cmd.Env = append(os.Environ(), "KLUIS_DATA="+s.data)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -158,7 +158,8 @@ func (d *door) sendBack(w http.ResponseWriter, r *http.Request, a authorization,
 		fields = append(fields, field{"state", a.state})
 	}
 	if a.responseMode == "form_post" {
-		d.show(w, http.StatusOK, "post", origin(a.wanted.RedirectURI), page{Title: "Nearly done", Client: client.Name, Destination: a.wanted.RedirectURI, Fields: fields})
+		d.show(w, http.StatusOK, "post", origin(a.wanted.RedirectURI), page{Title: "Nearly done", Client: client.Name,
+			Destination: a.wanted.RedirectURI, Fields: fields, Script: "/" + d.identity.Tenant() + "/oauth2/continue.js"})
 		return
 	}
 	u, err := url.Parse(a.wanted.RedirectURI)

@@ -14,8 +14,8 @@ import (
 	"kluis/internal/problem"
 )
 
-// The pages at which people sign in. They are plain forms: they work without scripts, and a policy forbids all scripts,
-// frames and everything from elsewhere. There is no session in the browser; each sign-in asks for the password, so
+// The pages at which people sign in. They are plain forms: they work without scripts, and a policy forbids scripts,
+// frames and everything from elsewhere. One page has a script, of two lines, which presses its one button. There is no session in the browser; each sign-in asks for the password, so
 // nothing but what is typed lets somebody act.
 
 //go:embed pages
@@ -25,6 +25,8 @@ var (
 	pages     = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
 	style     = mustRead("pages/style.css")
 	styleHash = hashSource(style)
+
+	continueScript = mustRead("pages/continue.js")
 )
 
 // page is what the templates show.
@@ -39,6 +41,7 @@ type page struct {
 	UserCode    string
 	Destination string  // where the person goes when it is done
 	Fields      []field // what the destination gets
+	Script      string  // that sends them there
 }
 
 type field struct{ Name, Value string }
@@ -68,12 +71,22 @@ func (d *door) show(w http.ResponseWriter, status int, name, destination string,
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", strings.TrimSpace("default-src 'none'; style-src "+styleHash+"; base-uri 'none'; frame-ancestors 'none'; form-action 'self' "+destination))
+	policy := "default-src 'none'; style-src " + styleHash + "; base-uri 'none'; frame-ancestors 'none'; form-action 'self' " + destination
+	if p.Script != "" {
+		policy = "script-src 'self'; " + policy
+	}
+	h.Set("Content-Security-Policy", strings.TrimSpace(policy))
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes()) // the browser may have gone
+}
+
+// script is what presses the button of the page that leads back.
+func (d *door) script(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+	_, _ = w.Write([]byte(continueScript)) // the browser may have gone
 }
 
 // sorry is the page for who can't be sent anywhere.

@@ -247,14 +247,17 @@ func TestAuthorizationRefusals(t *testing.T) {
 	}
 }
 
-// Who asked for the answer as a form gets one, which works without a script.
+// Who asked for the answer as a form gets one, which works without the script, too.
 func TestFormPost(t *testing.T) {
 	s, _, _ := newIdentity(t, base)
 	addAda(t, s)
 	b := newBrowser(t, newHandler(s, &strings.Builder{})).open(authorizeURL("response_mode", "form_post")).submit("username", "ada", "password", passphrase, "action", "allow")
 	if b.status != http.StatusOK || !strings.Contains(b.page, `<form method="post" action="`+loopback+`">`) || !strings.Contains(b.page, `name="code"`) ||
-		!strings.Contains(b.page, `name="state" value="s&amp;&lt;1&gt;"`) || !strings.HasSuffix(b.header.Get("Content-Security-Policy"), "form-action 'self' "+loopback) {
+		!strings.Contains(b.page, `name="state" value="s&amp;&lt;1&gt;"`) || !strings.HasSuffix(b.header.Get("Content-Security-Policy"), "form-action 'self' "+loopback) || !strings.HasPrefix(b.header.Get("Content-Security-Policy"), "script-src 'self'; ") {
 		t.Errorf("%d %v %s", b.status, b.header, b.page)
+	}
+	if b.open(base + "/" + tenant + "/oauth2/continue.js"); b.status != http.StatusOK || !strings.Contains(b.page, "submit()") || !strings.HasPrefix(b.header.Get("Content-Type"), "text/javascript") {
+		t.Errorf("the script: %d %s", b.status, b.page)
 	}
 }
 
