@@ -34,6 +34,7 @@ import (
 	"kluis/internal/keyservice"
 	"kluis/internal/keyvault"
 	"kluis/internal/objects"
+	"kluis/internal/problem"
 	"kluis/internal/resources"
 	"kluis/internal/seal"
 	"kluis/internal/storage"
@@ -321,7 +322,7 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 	if p.store, err = openStore(ctx, c.Store); err != nil {
 		return err
 	}
-	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, DNSSuffix: "blob." + host,
+	p.storage = storage.New(storage.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Principals: signers{p.identity}, DNSSuffix: "blob." + host,
 		Bucket: objects.Prefix(p.store, "blobs/"), Seal: p.root, Rand: rand.Reader, Now: time.Now, NewID: uuid.NewString})
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Jobs: p.jobs,
@@ -355,6 +356,24 @@ func (v vaultPrincipals) MakePrincipal(ctx context.Context, name string) (object
 // DropPrincipal implements backup.Principals.
 func (v vaultPrincipals) DropPrincipal(ctx context.Context, objectID string) error {
 	return v.DeletePrincipal(ctx, objectID)
+}
+
+// signers are the principals who sign for others with keys of storage accounts that are delegated to them.
+type signers struct{ *identity.Service }
+
+// Caller implements storage.Principals.
+func (signers) Caller(ctx context.Context) (objectID, tenantID string, ok bool) {
+	p, ok := identity.From(ctx)
+	return p.ObjectID, p.TenantID, ok
+}
+
+// As implements storage.Principals.
+func (s signers) As(ctx context.Context, objectID string) (context.Context, error) {
+	p, err := s.Principal(ctx, objectID)
+	if err == nil && (p.ObjectID != objectID || p.Disabled) {
+		err = problem.New(problem.NotFound, "PrincipalNotFound", "The principal %s is not there, or may do nothing.", objectID).WithAdvice("Sign as another principal.")
+	}
+	return identity.With(ctx, p), err
 }
 
 // service is the principal Backup Management Service in this tenant.

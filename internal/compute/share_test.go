@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,13 +16,13 @@ import (
 type blank struct {
 	fabric.Snapshot
 	fabric.Disk
-	closed int
+	closed atomic.Int32
 }
 
 func (*blank) Verify(context.Context) error          { return nil }
 func (*blank) Size() int64                           { return 1024 }
 func (*blank) ReadAt(p []byte, _ int64) (int, error) { clear(p); return len(p), nil }
-func (b *blank) Close(context.Context) error         { b.closed++; return nil }
+func (b *blank) Close(context.Context) error         { b.closed.Add(1); return nil }
 func (b *blank) open() (*openImage, error)           { return b.image(), nil }
 func (b *blank) image() *openImage {
 	return &openImage{snapshot: b, disk: b, vhd: image.AsFixedVHD(b, [16]byte{}, time.Time{})}
@@ -47,27 +48,27 @@ func TestImageIsClosedWhenNobodyComesBack(t *testing.T) {
 		}
 		_ = first.Close()
 		time.Sleep(2 * idleFor)
-		if _, err := second.ReadAt(make([]byte, 10), 0); err != nil || b.closed != 0 {
-			t.Errorf("closed %d times while it is read, %v", b.closed, err)
+		if _, err := second.ReadAt(make([]byte, 10), 0); err != nil || b.closed.Load() != 0 {
+			t.Errorf("closed %d times while it is read, %v", b.closed.Load(), err)
 		}
 		_ = second.Close()
 		time.Sleep(idleFor - time.Second)
 		_ = mustUse(t, &h, b).Close()
 		time.Sleep(idleFor - time.Second)
-		if b.closed != 0 {
+		if b.closed.Load() != 0 {
 			t.Error("closed too early")
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if b.closed != 1 || len(h.open) != 0 {
-			t.Errorf("closed %d times, and %d are open", b.closed, len(h.open))
+		if b.closed.Load() != 1 || len(h.open) != 0 {
+			t.Errorf("closed %d times, and %d are open", b.closed.Load(), len(h.open))
 		}
 		_ = mustUse(t, &h, b).Close()
-		if err := errors.Join(h.end(t.Context(), "a"), h.end(t.Context(), "a")); err != nil || b.closed != 2 {
-			t.Errorf("closed %d times, %v", b.closed, err)
+		if err := errors.Join(h.end(t.Context(), "a"), h.end(t.Context(), "a")); err != nil || b.closed.Load() != 2 {
+			t.Errorf("closed %d times, %v", b.closed.Load(), err)
 		}
 		time.Sleep(2 * idleFor)
-		if b.closed != 2 {
+		if b.closed.Load() != 2 {
 			t.Error("closed again")
 		}
 	})

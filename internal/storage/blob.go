@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ type Blob struct {
 	Metadata map[string]string
 	Created  time.Time
 	Modified time.Time
+	Lease    Lease
 
 	etag string
 }
@@ -39,6 +41,19 @@ type Headers struct {
 	ContentDisposition string `json:"disposition,omitempty"`
 	CacheControl       string `json:"cache,omitempty"`
 	ContentMD5         []byte `json:"md5,omitempty"` // of the whole blob; nil where nobody said
+}
+
+// Or are the headers, with those of another blob where there are none.
+func (h Headers) Or(other Headers) Headers {
+	h.ContentType = cmp.Or(h.ContentType, other.ContentType)
+	h.ContentEncoding = cmp.Or(h.ContentEncoding, other.ContentEncoding)
+	h.ContentLanguage = cmp.Or(h.ContentLanguage, other.ContentLanguage)
+	h.ContentDisposition = cmp.Or(h.ContentDisposition, other.ContentDisposition)
+	h.CacheControl = cmp.Or(h.CacheControl, other.CacheControl)
+	if h.ContentMD5 == nil {
+		h.ContentMD5 = other.ContentMD5
+	}
+	return h
 }
 
 // check says what is wrong with headers, and completes them.
@@ -110,7 +125,7 @@ func (s *Service) ReadBlobRange(ctx context.Context, account, container, name st
 	for range maxOverwrites {
 		b, blocks, err := s.blobWithBlocks(ctx, a, container, name)
 		if err == nil {
-			err = check(conditions, b, true)
+			err = Check(conditions, b, true, s.o.Now())
 		}
 		if err != nil {
 			return Blob{}, nil, err
@@ -243,11 +258,11 @@ func (s *Service) DeleteBlob(ctx context.Context, account, container, name strin
 		if err != nil {
 			return err
 		}
-		if err := check(conditions, b, true); err != nil {
+		if err := s.checkChange(conditions, b, true); err != nil {
 			return err
 		}
 		unused, err = deleteBlob(ctx, tx, a.ID.Name(), container, name)
-		return err
+		return errors.Join(err, putLease(ctx, tx, a.ID.Name(), container, name, Lease{}))
 	})
 	if err != nil {
 		return err

@@ -168,7 +168,11 @@ func TestMetadataAndHeaders(t *testing.T) {
 			!b.Modified.After(b.Created) || b.ETag() == before.ETag() || w.read("b") != "content" {
 			t.Errorf("the blob is %+v: %v", b, err)
 		}
-		if _, err := w.CopyBlob(ctx, "one", "container", "copy", ctx, "container", "b", nil); err != nil {
+		from, err := w.SourceBlob(ctx, "one", "container", "b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.PutBlobFrom(ctx, "one", "container", "copy", from, storage.Upload{Headers: from.Headers, Metadata: from.Metadata}); err != nil {
 			t.Fatal(err)
 		}
 		if c, err := w.Blob(ctx, "one", "container", "copy"); err != nil || c.Metadata["colour"] != "red" || w.read("copy") != "content" {

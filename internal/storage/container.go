@@ -13,6 +13,8 @@ type Container struct {
 	Name     string
 	Metadata map[string]string
 	Modified time.Time
+	Policies []Policy
+	Lease    Lease
 
 	etag string
 }
@@ -47,18 +49,30 @@ func (s *Service) CreateContainer(ctx context.Context, account, container string
 
 // newContainer is a container as it is now. Rows have microseconds.
 func (s *Service) newContainer(name string, metadata map[string]string) Container {
-	return Container{name, metadata, s.o.Now().Truncate(time.Microsecond), s.o.NewID()}
+	return s.touched(Container{Name: name, Metadata: metadata})
+}
+
+// touched is a container that is changed now.
+func (s *Service) touched(c Container) Container {
+	c.Modified, c.etag = s.o.Now().Truncate(time.Microsecond), s.o.NewID()
+	return c
 }
 
 // Container describes a container.
-func (s *Service) Container(ctx context.Context, account, container string) (c Container, err error) {
-	a, err := s.open(ctx, account, container, "", readContainer)
+func (s *Service) Container(ctx context.Context, account, container string, conditions ...Condition) (Container, error) {
+	return s.containerFor(ctx, account, container, readContainer, conditions...)
+}
+
+func (s *Service) containerFor(ctx context.Context, account, container string, op operation, conditions ...Condition) (c Container, err error) {
+	a, err := s.open(ctx, account, container, "", op)
 	if err != nil {
 		return Container{}, err
 	}
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		c, err = findContainer(ctx, tx, a, container)
-		return err
+		if c, err = findContainer(ctx, tx, a, container); err != nil {
+			return err
+		}
+		return s.checkContainer(conditions, c, false)
 	})
 	return c, err
 }
@@ -82,7 +96,7 @@ func (s *Service) Containers(ctx context.Context, account, prefix string) (conta
 }
 
 // SetContainerMetadata replaces a container's metadata.
-func (s *Service) SetContainerMetadata(ctx context.Context, account, container string, metadata map[string]string) (Container, error) {
+func (s *Service) SetContainerMetadata(ctx context.Context, account, container string, metadata map[string]string, conditions ...Condition) (c Container, err error) {
 	a, err := s.open(ctx, account, container, "", writeContainer)
 	if err != nil {
 		return Container{}, err
@@ -90,37 +104,33 @@ func (s *Service) SetContainerMetadata(ctx context.Context, account, container s
 	if err := checkMetadata(metadata); err != nil {
 		return Container{}, err
 	}
-	c := s.newContainer(container, metadata)
-	return c, s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		if _, err := findContainer(ctx, tx, a, container); err != nil {
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		if c, err = findContainer(ctx, tx, a, container); err != nil {
 			return err
 		}
+		if err := s.checkContainer(conditions, c, false); err != nil {
+			return err
+		}
+		c = s.touched(c)
+		c.Metadata = metadata
 		return putContainer(ctx, tx, a.ID.Name(), c)
-	})
-}
-
-// CheckContainerWrite is nil when the container exists and the caller may change it.
-func (s *Service) CheckContainerWrite(ctx context.Context, account, container string) (c Container, err error) {
-	a, err := s.open(ctx, account, container, "", writeContainer)
-	if err != nil {
-		return Container{}, err
-	}
-	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
-		c, err = findContainer(ctx, tx, a, container)
-		return err
 	})
 	return c, err
 }
 
 // DeleteContainer removes a container with all its blobs.
-func (s *Service) DeleteContainer(ctx context.Context, account, container string) error {
+func (s *Service) DeleteContainer(ctx context.Context, account, container string, conditions ...Condition) error {
 	a, err := s.open(ctx, account, container, "", deleteContainer)
 	if err != nil {
 		return err
 	}
 	var unused []string
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		if _, err := findContainer(ctx, tx, a, container); err != nil {
+		c, err := findContainer(ctx, tx, a, container)
+		if err != nil {
+			return err
+		}
+		if err := s.checkContainer(conditions, c, true); err != nil {
 			return err
 		}
 		unused, err = deleteContainers(ctx, tx, a.ID.Name(), container)

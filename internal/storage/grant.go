@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Grant is what an account's key, or a signature made with it, allows in ctx instead of a role. It is made
+// Grant is what an account's key, or a signature, allows in ctx instead of a role. It is made
 // by Service.SignedBy and Service.Redeem alone, which have checked that it is genuine and holds now.
 type Grant struct {
 	account   string
@@ -14,6 +14,7 @@ type Grant struct {
 	container string // of a service SAS: this container, and
 	blob      string // this blob of it, or all where it is empty
 	letters   string // what is permitted: sp
+	principal string // of a signature with a user delegation key: whose roles must allow it as well
 
 	// Response has the headers that a signature sets on what is read with it, by the name of a header.
 	Response map[string]string
@@ -52,6 +53,11 @@ var (
 	createBlobs     = operation{containerActions + "blobs/write", 'o', "cw"}
 	writeBlobs      = operation{containerActions + "blobs/write", 'o', "w"}
 	deleteBlobs     = operation{containerActions + "blobs/delete", 'o', "d"}
+	breakLeases     = operation{containerActions + "blobs/write", 'o', "dw"}
+	leaseContainers = operation{containerActions + "write", 'c', "w"}
+	readPolicies    = operation{containerActions + "getAcl/action", 'c', ""} // no signature permits these
+	writePolicies   = operation{containerActions + "setAcl/action", 'c', ""}
+	delegate        = operation{accountType + "/blobServices/generateUserDelegationKey/action", 's', ""}
 )
 
 // open authorizes the caller for an operation on the account of that name. container and blob are what it
@@ -65,7 +71,17 @@ func (s *Service) open(ctx context.Context, account, container, blob string, op 
 	if !ok {
 		return a, s.o.Authorizer.Authorize(ctx, op.action, a.ID)
 	}
-	return a, g.allows(a, container, blob, op)
+	if err := g.allows(a, container, blob, op); err != nil || g.principal == "" {
+		return a, err
+	}
+	as, err := s.o.Principals.As(ctx, g.principal)
+	if isNotFound(err) {
+		err = authorizationFailure("whoever signed it is no principal any more")
+	}
+	if err != nil {
+		return Account{}, err
+	}
+	return a, s.o.Authorizer.Authorize(as, op.action, a.ID)
 }
 
 // allows is nil if the grant is good for the operation.
@@ -102,10 +118,10 @@ func (g Grant) permits(op operation) error {
 func creating(ctx context.Context) Condition {
 	g, ok := grantOf(ctx)
 	mayOverwrite := !ok || g.every || strings.Contains(g.letters, "w")
-	return func(_ Blob, found bool) error {
+	return Condition{holds: func(_ Blob, found bool) error {
 		if found && !mayOverwrite {
 			return overwriteNotPermitted()
 		}
 		return nil
-	}
+	}}
 }

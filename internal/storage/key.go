@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"kluis/internal/armid"
@@ -106,7 +107,12 @@ func (s *Service) storedKeys(ctx context.Context, a Account) (stored []sealedKey
 		stored, err = selectKeys(ctx, tx, a.ID.Name())
 		return err
 	})
-	return stored, err
+	return ownKeys(stored), err
+}
+
+// ownKeys are the keys of an account without its delegation secret.
+func ownKeys(all []sealedKey) []sealedKey {
+	return slices.DeleteFunc(all, func(k sealedKey) bool { return k.number == delegationNumber })
 }
 
 // firstKeys gives an account its keys. Of two that do it at once, one's keys are stored, and both use them.
@@ -116,8 +122,8 @@ func (s *Service) firstKeys(ctx context.Context, a Account) ([]sealedKey, error)
 		return nil, err
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		if found, err := selectKeys(ctx, tx, a.ID.Name()); err != nil || len(found) > 0 {
-			drawn = found
+		if found, err := selectKeys(ctx, tx, a.ID.Name()); err != nil || len(ownKeys(found)) > 0 {
+			drawn = ownKeys(found)
 			return err
 		}
 		return putKeys(ctx, tx, drawn)

@@ -167,3 +167,53 @@ func overwriteNotPermitted() *problem.Error {
 func invalidSASRequest(why string) *problem.Error {
 	return problem.New(problem.Invalid, "InvalidValuesForRequestParameters", "The signature cannot be made: %s.", why).WithAdvice("Correct the request.")
 }
+
+func invalidDelegation(why string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidXmlNodeValue", "A user delegation key cannot be given for these times: %s.", why).
+		WithTarget("KeyInfo").WithAdvice("Ask for a key that ends within seven days.")
+}
+
+func invalidPolicies(why string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidXmlDocument", "The stored access policies cannot be kept: %s.", why).
+		WithAdvice("Give up to five policies, each with an id of its own of up to 64 bytes.")
+}
+
+func invalidLease(header, why string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidHeaderValue", "The header %s is invalid: %s.", header, why).WithTarget(header).WithAdvice("Correct the header.")
+}
+
+func leasePresent() *problem.Error {
+	return problem.New(problem.Conflict, "LeaseAlreadyPresent", "There is already a lease present.").
+		WithAdvice("Wait until it ends, break it, or name its id as the proposed one.")
+}
+
+func leaseMismatch() *problem.Error {
+	return problem.New(problem.Conflict, "LeaseIdMismatchWithLeaseOperation", "The lease ID specified did not match the lease ID.").WithAdvice("Name the id with which the lease was acquired.")
+}
+
+func leaseIsBroken(what string) *problem.Error {
+	return problem.New(problem.Conflict, "LeaseIsBrokenAndCannotBeRenewed", "The lease was broken and cannot be %s.", what).WithAdvice("Acquire a new lease.")
+}
+
+func leaseIsBreaking(what string) *problem.Error {
+	code := map[string]string{"acquired": "LeaseIsBreakingAndCannotBeAcquired", "changed": "LeaseIsBreakingAndCannotBeChanged"}[what]
+	return problem.New(problem.Conflict, code, "The lease is being broken and cannot be %s until it is.", what).WithAdvice("Wait until it is broken, then acquire a new one.")
+}
+
+// leaseMissing, leaseMismatchOn and leaseLost answer who names a lease that they don't have.
+func leaseMissing(what string) *problem.Error {
+	return problem.New(problem.Conflict, "LeaseNotPresent"+what, "There is currently no lease of that ID.").WithAdvice("Acquire a lease, or leave the header x-ms-lease-id out.")
+}
+
+func leaseMismatchOn(what string) *problem.Error {
+	return problem.New(problem.Conflict, "LeaseIdMismatch"+what, "The lease ID specified did not match the lease ID.").WithAdvice("Name the id of the lease that is there, or wait until it ends.")
+}
+
+func leaseLost() *problem.Error {
+	return problem.New(problem.Conflict, "LeaseLost", "A lease ID was specified, but the lease has expired or was broken.").WithAdvice("Renew the lease, or acquire a new one.")
+}
+
+func leaseIDMissing(thing string) *problem.Error {
+	return problem.New(problem.Conflict, "LeaseIdMissing", "There is currently a lease on the %s and no lease ID was specified in the request.", thing).
+		WithAdvice("Name its id (x-ms-lease-id), wait until it ends, or break it.")
+}

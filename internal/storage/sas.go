@@ -29,6 +29,8 @@ type SAS struct {
 	Protocol    string // spr
 	Identifier  string // si
 	Scope       string // ses
+	Correlation string // scid, of a signature with a user delegation key
+	Key         DelegationKey
 	Override    [5]string
 	Signature   []byte
 }
@@ -54,7 +56,8 @@ func ParseSAS(q url.Values) (SAS, error) {
 	}
 	get := q.Get
 	v := SAS{Version: get("sv"), Services: get("ss"), Types: get("srt"), Resource: get("sr"), Permissions: get("sp"), Start: get("st"), Expiry: get("se"),
-		Addresses: get("sip"), Protocol: get("spr"), Identifier: get("si"), Scope: get("ses")}
+		Addresses: get("sip"), Protocol: get("spr"), Identifier: get("si"), Scope: get("ses"), Correlation: get("scid"),
+		Key: DelegationKey{ObjectID: get("skoid"), TenantID: get("sktid"), Start: get("skt"), Expiry: get("ske"), Service: get("sks"), Version: get("skv")}}
 	for i, o := range overrides {
 		v.Override[i] = get(o[0])
 	}
@@ -73,15 +76,28 @@ func ParseSAS(q url.Values) (SAS, error) {
 	return v, nil
 }
 
-var sasNames = []string{"sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr", "si", "ses", "sig", "rscc", "rscd", "rsce", "rscl", "rsct"}
+var sasNames = []string{"sv", "ss", "srt", "sr", "sp", "st", "se", "sip", "spr", "si", "ses", "scid", "skoid", "sktid", "skt", "ske", "sks", "skv", "sig", "rscc", "rscd", "rsce", "rscl", "rsct"}
 
 // notSigned are parameters of signatures of other kinds.
 var notSigned = map[string]string{
-	"skoid": "a user delegation SAS", "skt": "a user delegation SAS", "sdd": "a SAS for a directory", "saoid": "a user delegation SAS", "suoid": "a user delegation SAS",
-	"si": "a SAS with a stored access policy", "ses": "a SAS with an encryption scope",
+	"sdd": "a SAS for a directory", "saoid": "a SAS that authorizes another user", "suoid": "a SAS that authorizes another user",
+	"sduoid": "a SAS for one user alone", "skdutid": "a SAS for one user alone", "srh": "a SAS that prescribes headers", "srq": "a SAS that prescribes parameters",
+	"ses": "a SAS with an encryption scope",
 }
 
 func (v SAS) isAccount() bool { return v.Services != "" || v.Types != "" }
+
+// isDelegated reports whether it is signed with a user delegation key.
+func (v SAS) isDelegated() bool { return v.Key.ObjectID != "" }
+
+// resource is what a service SAS is for, as it is signed.
+func (v SAS) resource(account, container, blob string) string {
+	resource := "/blob/" + account + "/" + container
+	if v.Resource == "b" {
+		resource += "/" + blob
+	}
+	return resource
+}
 
 // text is what is signed. container and blob are what the request is about.
 func (v SAS) text(account, container, blob string) string {
@@ -92,11 +108,7 @@ func (v SAS) text(account, container, blob string) string {
 		}
 		return strings.Join(lines, "\n") + "\n"
 	}
-	resource := "/blob/" + account + "/" + container
-	if v.Resource == "b" {
-		resource += "/" + blob
-	}
-	lines := []string{v.Permissions, v.Start, v.Expiry, resource, v.Identifier, v.Addresses, v.Protocol, v.Version}
+	lines := []string{v.Permissions, v.Start, v.Expiry, v.resource(account, container, blob), v.Identifier, v.Addresses, v.Protocol, v.Version}
 	if v.Version >= resourceLine {
 		lines = append(lines, v.Resource, "") // the time of a snapshot
 	}
@@ -108,14 +120,14 @@ func (v SAS) text(account, container, blob string) string {
 
 // Redeem returns what a signature allows: if it is genuine, holds now, and is used from where and how it says.
 func (s *Service) Redeem(ctx context.Context, v SAS, account, container, blob string, from netip.Addr, https bool) (Grant, error) {
-	a, err := s.signer(ctx, account, v.text(strings.ToLower(account), container, blob), v.Signature)
+	g, v, err := s.genuine(ctx, v, account, container, blob)
 	if err != nil {
 		return Grant{}, err
 	}
 	if err := errors.Join(v.holds(s.o.Now()), v.isFor(from, https)); err != nil {
 		return Grant{}, err
 	}
-	g := Grant{account: a.ID.Name(), letters: v.Permissions, Response: map[string]string{}}
+	g.letters, g.Response = v.Permissions, map[string]string{}
 	for i, o := range overrides {
 		if v.Override[i] != "" && !v.isAccount() { // those of an account SAS are not signed
 			g.Response[o[1]] = v.Override[i]
@@ -135,6 +147,25 @@ func (s *Service) Redeem(ctx context.Context, v SAS, account, container, blob st
 		return Grant{}, authenticationFailed("its resource (sr) is not a container or a blob, or not what the request is about")
 	}
 	return g, nil
+}
+
+// genuine returns whose a signature is, and all that it says.
+func (s *Service) genuine(ctx context.Context, v SAS, account, container, blob string) (Grant, SAS, error) {
+	if v.isDelegated() {
+		if v.isAccount() || v.Identifier != "" {
+			return Grant{}, v, authenticationFailed("a user delegation key signs for a container or a blob, and names no stored access policy")
+		}
+		g, err := s.redeemDelegated(ctx, v, account, container, blob)
+		return g, v, err
+	}
+	if v.isAccount() && v.Identifier != "" {
+		return Grant{}, v, authenticationFailed("a signature for an account names no stored access policy")
+	}
+	a, err := s.signer(ctx, account, v.text(strings.ToLower(account), container, blob), v.Signature)
+	if err == nil {
+		v, err = s.withPolicy(ctx, v, a, container)
+	}
+	return Grant{account: a.ID.Name()}, v, err
 }
 
 // holds is nil while the signature is valid.

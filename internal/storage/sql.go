@@ -125,26 +125,82 @@ func putContainer(ctx context.Context, tx *database.Tx, account string, c Contai
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO containers (account, name, etag, modified, metadata) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (account, name) DO UPDATE SET etag = excluded.etag, modified = excluded.modified, metadata = excluded.metadata`,
-		account, c.Name, c.etag, database.Micros(c.Modified), string(metadata))
+	policies, err := json.Marshal(c.Policies)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO containers (account, name, etag, modified, metadata, policies) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT (account, name) DO UPDATE SET etag = excluded.etag, modified = excluded.modified, metadata = excluded.metadata, policies = excluded.policies`,
+		account, c.Name, c.etag, database.Micros(c.Modified), string(metadata), string(policies))
 	return err
 }
 
-const containerColumns = `name, etag, modified, metadata`
+const (
+	leaseColumns     = `COALESCE(lease, ''), COALESCE(seconds, 0), COALESCE(expires, 0), COALESCE(broken, 0)`
+	containerColumns = `SELECT c.name, etag, modified, metadata, policies, ` + leaseColumns + ` FROM containers c
+		LEFT JOIN blob_leases l ON l.account = c.account AND l.container = c.name AND l.name = ''`
+)
+
+// lease is a lease as its columns have it.
+type leaseRow struct {
+	id                       string
+	seconds, expires, broken int64
+}
+
+func (r *leaseRow) columns() []any { return []any{&r.id, &r.seconds, &r.expires, &r.broken} }
+
+func (r leaseRow) lease() Lease {
+	if r.id == "" {
+		return Lease{}
+	}
+	l := Lease{ID: r.id, For: time.Duration(r.seconds) * time.Second}
+	if r.seconds < 0 {
+		l.For = forever
+	}
+	if r.expires != 0 {
+		l.Expires = database.Time(r.expires)
+	}
+	if r.broken != 0 {
+		l.Broken = database.Time(r.broken)
+	}
+	return l
+}
+
+// putLease writes the lease of a blob, or of a container where name is ""; one without an id is removed.
+func putLease(ctx context.Context, tx *database.Tx, account, container, name string, l Lease) error {
+	if l.ID == "" {
+		_, err := tx.ExecContext(ctx, `DELETE FROM blob_leases WHERE account = $1 AND container = $2 AND name = $3`, account, container, name)
+		return err
+	}
+	row := leaseRow{id: l.ID, seconds: int64(l.For / time.Second)}
+	if l.For == forever {
+		row.seconds = forever
+	}
+	if !l.Expires.IsZero() {
+		row.expires = database.Micros(l.Expires)
+	}
+	if !l.Broken.IsZero() {
+		row.broken = database.Micros(l.Broken)
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO blob_leases (account, container, name, lease, seconds, expires, broken) VALUES ($1, $2, $3, $4, $5, $6, $7)
+		ON CONFLICT (account, container, name) DO UPDATE SET lease = excluded.lease, seconds = excluded.seconds, expires = excluded.expires, broken = excluded.broken`,
+		account, container, name, row.id, row.seconds, row.expires, row.broken)
+	return err
+}
 
 func scanContainer(row interface{ Scan(...any) error }) (c Container, err error) {
 	var modified int64
-	var metadata string
-	if err := row.Scan(&c.Name, &c.etag, &modified, &metadata); err != nil {
+	var metadata, policies string
+	var lease leaseRow
+	if err := row.Scan(append([]any{&c.Name, &c.etag, &modified, &metadata, &policies}, lease.columns()...)...); err != nil {
 		return Container{}, err
 	}
-	c.Modified = database.Time(modified)
-	return c, json.Unmarshal([]byte(metadata), &c.Metadata)
+	c.Modified, c.Lease = database.Time(modified), lease.lease()
+	return c, errors.Join(json.Unmarshal([]byte(metadata), &c.Metadata), json.Unmarshal([]byte(policies), &c.Policies))
 }
 
 func selectContainer(ctx context.Context, tx *database.Tx, account, name string) (c Container, found bool, err error) {
-	c, err = scanContainer(tx.QueryRowContext(ctx, `SELECT `+containerColumns+` FROM containers WHERE account = $1 AND name = $2`, account, name))
+	c, err = scanContainer(tx.QueryRowContext(ctx, containerColumns+` WHERE c.account = $1 AND c.name = $2`, account, name))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Container{}, false, nil
 	}
@@ -152,7 +208,7 @@ func selectContainer(ctx context.Context, tx *database.Tx, account, name string)
 }
 
 func selectContainers(ctx context.Context, tx *database.Tx, account string) ([]Container, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT `+containerColumns+` FROM containers WHERE account = $1 ORDER BY name`, account)
+	rows, err := tx.QueryContext(ctx, containerColumns+` WHERE c.account = $1 ORDER BY c.name`, account)
 	return collect(rows, err, func(rows *sql.Rows) (Container, error) { return scanContainer(rows) })
 }
 
@@ -231,20 +287,22 @@ func updateBlob(ctx context.Context, tx *database.Tx, account, container string,
 	return err
 }
 
-const blobColumns = `name, etag, size, content_type, modified, created, headers, metadata`
+const blobColumns = `SELECT b.name, etag, size, content_type, modified, created, headers, metadata, ` + leaseColumns + ` FROM blobs b
+	LEFT JOIN blob_leases l ON l.account = b.account AND l.container = b.container AND l.name = b.name`
 
 func scanBlob(row interface{ Scan(...any) error }) (b Blob, err error) {
 	var modified, created int64
 	var headers, metadata string
-	if err := row.Scan(&b.Name, &b.etag, &b.Size, &b.Headers.ContentType, &modified, &created, &headers, &metadata); err != nil {
+	var lease leaseRow
+	if err := row.Scan(append([]any{&b.Name, &b.etag, &b.Size, &b.Headers.ContentType, &modified, &created, &headers, &metadata}, lease.columns()...)...); err != nil {
 		return Blob{}, err
 	}
-	b.Modified, b.Created = database.Time(modified), database.Time(created)
+	b.Modified, b.Created, b.Lease = database.Time(modified), database.Time(created), lease.lease()
 	return b, errors.Join(json.Unmarshal([]byte(headers), &b.Headers), json.Unmarshal([]byte(metadata), &b.Metadata))
 }
 
 func selectBlob(ctx context.Context, tx *database.Tx, account, container, name string) (b Blob, found bool, err error) {
-	b, err = scanBlob(tx.QueryRowContext(ctx, `SELECT `+blobColumns+` FROM blobs WHERE account = $1 AND container = $2 AND name = $3`,
+	b, err = scanBlob(tx.QueryRowContext(ctx, blobColumns+` WHERE b.account = $1 AND b.container = $2 AND b.name = $3`,
 		account, container, name))
 	if errors.Is(err, sql.ErrNoRows) {
 		return Blob{}, false, nil
@@ -254,7 +312,7 @@ func selectBlob(ctx context.Context, tx *database.Tx, account, container, name s
 
 // selectBlobs returns blobs by name, from a name on.
 func selectBlobs(ctx context.Context, tx *database.Tx, account, container, from string, most int) ([]Blob, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT `+blobColumns+` FROM blobs WHERE account = $1 AND container = $2 AND name >= $3 ORDER BY name LIMIT $4`,
+	rows, err := tx.QueryContext(ctx, blobColumns+` WHERE b.account = $1 AND b.container = $2 AND b.name >= $3 ORDER BY b.name LIMIT $4`,
 		account, container, from, most)
 	return collect(rows, err, func(rows *sql.Rows) (Blob, error) { return scanBlob(rows) })
 }

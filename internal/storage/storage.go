@@ -11,7 +11,7 @@
 // ways: with a role, like everything else; with one of the account's two keys, which is as good as every
 // role on the account's data (key.go); with a shared access signature, which one of the keys has signed and
 // which says itself what it is good for (sas.go). In ctx there is a principal or a Grant, and every call is
-// held against it (grant.go). Keys are sealed under the root key and drawn when an account is made.
+// held against it (grant.go). A principal can sign, too, without a key of the account (delegation.go). Keys are sealed under the root key and drawn when an account is made.
 //
 // Sources: Azure Storage's REST reference for the Blob service, "Authorize with Shared Key", "Create a
 // service SAS", "Create an account SAS".
@@ -54,6 +54,7 @@ type Options struct {
 	DB         *database.DB
 	Authorizer Authorizer
 	Groups     Groups
+	Principals Principals
 	Bucket     objects.Bucket
 	Seal       Sealer
 	Rand       io.Reader

@@ -47,10 +47,28 @@ type world struct {
 	denied string // the action that is denied, if any
 	asked  []string
 	ids    atomic.Int64
+	caller string // object id of the principal, if there is one
+	gone   string // object id of one that is not there any more
 }
 
-func (w *world) Authorize(_ context.Context, action string, scope armid.ID) error {
+type callerKey struct{}
+
+func (w *world) Caller(context.Context) (objectID, tenantID string, ok bool) {
+	return w.caller, "tenant", w.caller != ""
+}
+
+func (w *world) As(ctx context.Context, objectID string) (context.Context, error) {
+	if objectID == w.gone {
+		return nil, problem.New(problem.NotFound, "PrincipalNotFound", "gone")
+	}
+	return context.WithValue(ctx, callerKey{}, objectID), nil
+}
+
+func (w *world) Authorize(ctx context.Context, action string, scope armid.ID) error {
 	w.asked = append(w.asked, action+" at "+scope.String())
+	if as, ok := ctx.Value(callerKey{}).(string); ok {
+		w.asked = append(w.asked, "as "+as)
+	}
 	if action == w.denied {
 		return problem.New(problem.Denied, "AuthorizationFailed", "denied")
 	}
@@ -71,7 +89,7 @@ func newWorld(t testing.TB, db *database.DB, wrap func(objects.Bucket) objects.B
 	if wrap != nil {
 		bucket = wrap(bucket)
 	}
-	w.Service = storage.New(storage.Options{DB: db, Authorizer: w, Groups: w, Bucket: bucket, DNSSuffix: "blob.localhost:8443",
+	w.Service = storage.New(storage.Options{DB: db, Authorizer: w, Groups: w, Principals: w, Bucket: bucket, DNSSuffix: "blob.localhost:8443",
 		Seal: w.root, Rand: rand.Reader, Now: func() time.Time { return w.now }, NewID: func() string { return fmt.Sprintf("object-%d", w.ids.Add(1)) }})
 	return w
 }

@@ -92,7 +92,7 @@ func (s *Service) checkTarget(ctx context.Context, a Account, container, name st
 		if err != nil {
 			return err
 		}
-		return check(conditions, b, found)
+		return s.checkChange(conditions, b, found)
 	})
 }
 
@@ -130,11 +130,14 @@ func (s *Service) replace(ctx context.Context, a Account, container string, b Bl
 		if err != nil {
 			return err
 		}
-		if err := check(conditions, old, found); err != nil {
+		if err := s.checkChange(conditions, old, found); err != nil {
 			return err
 		}
 		if found {
 			b.Created = old.Created
+		}
+		if err := s.outlive(ctx, tx, a, container, old); err != nil {
+			return err
 		}
 		parts, err := blocks(tx)
 		if err != nil {
@@ -154,7 +157,7 @@ func (s *Service) replace(ctx context.Context, a Account, container string, b Bl
 }
 
 // PutBlock writes a block of a blob, which is part of none until it is committed. It replaces one of the same id.
-func (s *Service) PutBlock(ctx context.Context, account, container, name, id string, u Upload, data io.Reader) (md5 []byte, err error) {
+func (s *Service) PutBlock(ctx context.Context, account, container, name, id string, u Upload, data io.Reader, conditions ...Condition) (md5 []byte, err error) {
 	a, err := s.open(ctx, account, container, name, createBlobs)
 	if err != nil {
 		return nil, err
@@ -162,7 +165,7 @@ func (s *Service) PutBlock(ctx context.Context, account, container, name, id str
 	if !isBlockID(id) {
 		return nil, invalidBlockID()
 	}
-	if err := s.checkTarget(ctx, a, container, name, nil); err != nil {
+	if err := s.checkTarget(ctx, a, container, name, conditions); err != nil {
 		return nil, err
 	}
 	if u.Size == 0 || u.Size > MaxBlockSize {
@@ -332,7 +335,10 @@ func (s *Service) change(ctx context.Context, account, container, name string, c
 		if b, err = findBlob(ctx, tx, a, container, name); err != nil {
 			return err
 		}
-		if err := check(conditions, b, true); err != nil {
+		if err := s.checkChange(conditions, b, true); err != nil {
+			return err
+		}
+		if err := s.outlive(ctx, tx, a, container, b); err != nil {
 			return err
 		}
 		change(&b)
@@ -340,21 +346,6 @@ func (s *Service) change(ctx context.Context, account, container, name string, c
 		return updateBlob(ctx, tx, a.ID.Name(), container, b)
 	})
 	return b, err
-}
-
-// CopyBlob writes a blob that is the same as another one of the account. The other is read with what source
-// carries: the caller's right, or that of a signature. Headers are the other's; so is metadata unless some is given.
-func (s *Service) CopyBlob(ctx context.Context, account, container, name string, source context.Context, fromContainer, fromName string, metadata map[string]string, conditions ...Condition) (Blob, error) {
-	from, data, err := s.ReadBlob(source, account, fromContainer, fromName)
-	if err != nil {
-		return Blob{}, err
-	}
-	defer func() { _ = data.Close() }() // only read
-	u := Upload{Size: from.Size, Headers: from.Headers, Metadata: from.Metadata}
-	if len(metadata) > 0 {
-		u.Metadata = metadata
-	}
-	return s.PutBlob(ctx, account, container, name, u, data, conditions...)
 }
 
 // DropPending deletes blocks that were never committed, after a week.

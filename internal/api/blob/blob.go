@@ -6,7 +6,7 @@
 // request with one of the account's keys, or comes with a shared access signature (auth.go). Block blobs are
 // written whole or in blocks, and read whole or by range. Disks to which access was granted are page blobs that are
 // only read, at hosts of their own (disk.go). Errors are the Blob service's XML. What a caller
-// asks for and does not get, such as a lease, a snapshot or a condition that is not known here, is refused,
+// asks for and does not get, such as a snapshot or a condition that is not known here, is refused,
 // never passed over.
 //
 // Source: Azure Storage's REST reference for the Blob service.
@@ -173,7 +173,7 @@ var versionText = regexp.MustCompile(`^20\d\d-[01]\d-[0-3]\d$`)
 var refused = map[string]string{
 	"X-Ms-Encryption": "encryption with keys of the client", "X-Ms-Tags": "tags of blobs", "X-Ms-Immutability": "immutability policies", "X-Ms-Legal-Hold": "legal holds",
 	"X-Ms-If-Tags": "conditions on tags", "X-Ms-Structured-Body": "structured bodies", "X-Ms-Blob-Public-Access": "public access",
-	"X-Ms-Source-If": "conditions on the source of a copy", "X-Ms-Source-Lease": "leases", "X-Ms-Proposed-Lease": "leases",
+	"X-Ms-Source-If": "conditions on the source of a copy", "X-Ms-Source-Lease": "leases on the source of a copy",
 }
 
 // refuseUnknown refuses what no operation here looks at.
@@ -188,18 +188,7 @@ func (x request) refuseUnknown() error {
 	if tier := x.Header.Get("X-Ms-Access-Tier"); tier != "" && !strings.EqualFold(tier, accessTier) {
 		return unsupported("access tiers other than " + accessTier)
 	}
-	if x.Header.Get("X-Ms-Lease-Id") != "" {
-		return problem.New(problem.Conflict, "LeaseNotPresent"+x.level(), "There is currently no lease on this resource: leases don't exist here.").
-			WithAdvice("Leave the header x-ms-lease-id out.")
-	}
 	return nil
-}
-
-func (x request) level() string {
-	if x.blob == "" {
-		return "WithContainerOperation"
-	}
-	return "WithBlobOperation"
 }
 
 // accessTier is the only one there is.
@@ -220,7 +209,7 @@ func (d *door) accountInformation(ctx context.Context, w http.ResponseWriter, x 
 
 func unsupported(what string) error {
 	return problem.New(problem.Unsupported, "UnsupportedOperation", "This storage account does not do %.60s.", what).
-		WithAdvice("Block blobs can be written whole or in blocks, read, listed, copied within the account and deleted; containers can be created, listed and deleted.")
+		WithAdvice("Block blobs can be written whole or in blocks, read, listed, copied, leased and deleted; containers can be created, listed, leased and deleted.")
 }
 
 func invalidHeader(name, why string) error {
@@ -247,12 +236,17 @@ func (d *door) fail(w http.ResponseWriter, r *http.Request, err error) {
 	_ = writeXML(w, status(err), body) // nothing is left to be told
 }
 
+// preconditions are the codes of what the caller has said must hold, and does not.
+var preconditions = map[string]bool{"ConditionNotMet": true, "LeaseNotPresentWithBlobOperation": true, "LeaseNotPresentWithContainerOperation": true,
+	"LeaseIdMismatchWithBlobOperation": true, "LeaseIdMismatchWithContainerOperation": true, "LeaseIdMissing": true, "LeaseLost": true}
+
 // status is Resource Manager's for the kind of an error, but where the Blob service has one of its own.
 func status(err error) int {
+	p := problem.Of(err)
 	switch {
 	case problem.Is(err, "InvalidRange"):
 		return http.StatusRequestedRangeNotSatisfiable
-	case problem.Is(err, "ConditionNotMet"), problem.Is(err, "LeaseNotPresentWithBlobOperation"), problem.Is(err, "LeaseNotPresentWithContainerOperation"):
+	case p != nil && preconditions[p.Code]:
 		return http.StatusPreconditionFailed
 	case problem.Is(err, "MissingContentLengthHeader"):
 		return http.StatusLengthRequired

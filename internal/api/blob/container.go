@@ -2,7 +2,6 @@ package blob
 
 import (
 	"context"
-	"encoding/xml"
 	"net/http"
 
 	"kluis/internal/storage"
@@ -14,12 +13,12 @@ func (d *door) createContainer(ctx context.Context, w http.ResponseWriter, x req
 }
 
 func (d *door) setContainerMetadata(ctx context.Context, w http.ResponseWriter, x request) error {
-	c, err := d.s.SetContainerMetadata(ctx, x.account, x.container, x.metadata())
+	c, err := d.s.SetContainerMetadata(ctx, x.account, x.container, x.metadata(), x.leaseHeader()...)
 	return answer(w, http.StatusOK, c, err)
 }
 
 func (d *door) deleteContainer(ctx context.Context, w http.ResponseWriter, x request) error {
-	if err := d.s.DeleteContainer(ctx, x.account, x.container); err != nil {
+	if err := d.s.DeleteContainer(ctx, x.account, x.container, x.leaseHeader()...); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusAccepted)
@@ -42,48 +41,13 @@ func tellContainer(h http.Header, c storage.Container) {
 }
 
 func (d *door) containerProperties(ctx context.Context, w http.ResponseWriter, x request) error {
-	c, err := d.s.Container(ctx, x.account, x.container)
+	c, err := d.s.Container(ctx, x.account, x.container, x.leaseHeader()...)
 	if err != nil {
 		return err
 	}
 	setMetadata(w.Header(), c.Metadata)
-	w.Header().Set("X-Ms-Lease-State", "available")
-	w.Header().Set("X-Ms-Lease-Status", "unlocked")
+	tellLease(w.Header(), leaseOf(c.Lease, d.o.Now()))
 	w.Header().Set("X-Ms-Has-Immutability-Policy", "false")
 	w.Header().Set("X-Ms-Has-Legal-Hold", "false")
-	return answer(w, http.StatusOK, c, nil)
-}
-
-// signedIdentifiers are the stored access policies of a container: there are none.
-type signedIdentifiers struct {
-	XMLName xml.Name   `xml:"SignedIdentifiers"`
-	Each    []struct{} `xml:"SignedIdentifier"`
-}
-
-func (d *door) containerACL(ctx context.Context, w http.ResponseWriter, x request) error {
-	c, err := d.s.Container(ctx, x.account, x.container)
-	if err != nil {
-		return err
-	}
-	tellContainer(w.Header(), c)
-	return writeXML(w, http.StatusOK, signedIdentifiers{})
-}
-
-// maxACL bounds the text of five policies.
-const maxACL = 64 << 10
-
-// setContainerACL takes the only access policy there is: none. Public access is refused by its header.
-func (d *door) setContainerACL(ctx context.Context, w http.ResponseWriter, x request) error {
-	c, err := d.s.CheckContainerWrite(ctx, x.account, x.container)
-	if err != nil {
-		return err
-	}
-	var policies signedIdentifiers
-	if err := readXML(http.MaxBytesReader(w, x.Body, maxACL), &policies); err != nil {
-		return err
-	}
-	if len(policies.Each) > 0 {
-		return unsupported("stored access policies")
-	}
 	return answer(w, http.StatusOK, c, nil)
 }

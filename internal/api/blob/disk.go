@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"kluis/internal/compute"
 	"kluis/internal/problem"
@@ -56,10 +57,8 @@ func (x request) readDisk(w http.ResponseWriter, disk *compute.Shared) error {
 		return err
 	}
 	state := storage.Described(x.blob, disk.Size, disk.Modified, disk.ETag)
-	for _, holds := range must {
-		if err := holds(state, true); err != nil {
-			return err
-		}
+	if err := storage.Check(must, state, true, time.Time{}); err != nil {
+		return err
 	}
 	off, n, partial := x.wanted()
 	if x.Method == http.MethodHead {
@@ -110,8 +109,7 @@ func describeDisk(h http.Header, b storage.Blob) {
 	h.Set("X-Ms-Blob-Type", "PageBlob")
 	h.Set("X-Ms-Blob-Sequence-Number", "1")
 	h.Set("X-Ms-Creation-Time", b.Created.UTC().Format(http.TimeFormat))
-	h.Set("X-Ms-Lease-State", "available")
-	h.Set("X-Ms-Lease-Status", "unlocked")
+	tellLease(h, leaseOf(b.Lease, time.Time{}))
 	h.Set("X-Ms-Server-Encrypted", "false")
 }
 
@@ -136,10 +134,8 @@ func (x request) listPages(ctx context.Context, w http.ResponseWriter, disk *com
 	if err != nil {
 		return err
 	}
-	for _, holds := range must {
-		if err := holds(state, true); err != nil {
-			return err
-		}
+	if err := storage.Check(must, state, true, time.Time{}); err != nil {
+		return err
 	}
 	first, most, err := x.pageWindow()
 	if err != nil {

@@ -48,6 +48,15 @@ func (w *world) Authorize(_ context.Context, action string, _ armid.ID) error {
 
 func (*world) GroupExists(context.Context, string) error { return nil }
 
+func (*world) Caller(ctx context.Context) (objectID, tenantID string, ok bool) {
+	p, ok := identity.From(ctx)
+	return p.ObjectID, "t", ok
+}
+
+func (*world) As(ctx context.Context, objectID string) (context.Context, error) {
+	return identity.With(ctx, identity.Principal{ObjectID: objectID}), nil
+}
+
 type door struct {
 	*world
 	t       testing.TB
@@ -72,15 +81,21 @@ func newRoot(t testing.TB) *seal.Root {
 // open makes a door with one account, "one", that has a container, "box".
 func open(t testing.TB, db *database.DB) *door {
 	t.Helper()
+	return openWith(t, db, nil)
+}
+
+// openWith makes one that shows disks, too.
+func openWith(t testing.TB, db *database.DB, disks blob.Disks) *door {
+	t.Helper()
 	d := &door{world: &world{}, t: t, bucket: objectstest.NewMemory()}
-	s := storage.New(storage.Options{DB: db, Authorizer: d.world, Groups: d.world, Bucket: d.bucket, DNSSuffix: suffix + ":8443", NewID: uuid.NewString,
+	s := storage.New(storage.Options{DB: db, Authorizer: d.world, Groups: d.world, Principals: d.world, Bucket: d.bucket, DNSSuffix: suffix + ":8443", NewID: uuid.NewString,
 		Seal: newRoot(t), Rand: rand.Reader, Now: now})
 	d.s = s
 	account := storage.Account{ID: group.Resource("Microsoft.Storage/storageAccounts", "one"), Location: "westeurope", Kind: "StorageV2", SKU: "Standard_LRS"}
 	if _, _, err := s.PutAccount(t.Context(), account); err != nil {
 		t.Fatal(err)
 	}
-	d.handler = blob.Handler(s, blob.Options{Authority: "https://localhost/tenant", Suffix: suffix, Now: now, NewID: uuid.NewString,
+	d.handler = blob.Handler(s, blob.Options{Authority: "https://localhost/tenant", Suffix: suffix, Disks: disks, Now: now, NewID: uuid.NewString,
 		Logger: slog.New(slog.NewTextHandler(&d.log, nil)),
 		Authenticate: func(ctx context.Context, r *http.Request) (context.Context, error) {
 			if r.Header.Get("Authorization") != bearer {
@@ -281,8 +296,11 @@ func TestRefusals(t *testing.T) {
 		{"DELETE", "/box?restype=container", []string{"If-Match: *"}, 400, "UnsupportedOperation"},
 		{"DELETE", "/nothing?restype=container", nil, 404, "ContainerNotFound"},
 		{"PUT", "/box?restype=container&comp=acl", []string{"X-Ms-Blob-Public-Access: blob"}, 400, "UnsupportedOperation"},
-		{"PUT", "/box?restype=container&comp=lease", nil, 400, "UnsupportedOperation"},
-		{"PUT", "/box/b?comp=lease", nil, 400, "UnsupportedOperation"},
+		{"PUT", "/box?restype=container&comp=lease", nil, 400, "InvalidHeaderValue"},
+		{"PUT", "/box/b?comp=lease", []string{"X-Ms-Lease-Action: acquire"}, 400, "InvalidHeaderValue"},
+		{"PUT", "/box/b?comp=lease", []string{"X-Ms-Lease-Action: break", "X-Ms-Lease-Break-Period: x"}, 400, "InvalidHeaderValue"},
+		{"PUT", "/box/b?comp=lease", []string{"X-Ms-Lease-Action: renew", "X-Ms-Lease-Id: x"}, 400, "InvalidHeaderValue"},
+		{"PUT", "/box/nothing?comp=lease", []string{"X-Ms-Lease-Action: break"}, 404, "BlobNotFound"},
 		{"PUT", "/box/b?comp=snapshot", nil, 400, "UnsupportedOperation"},
 		{"PUT", "/box/b?comp=tier", nil, 400, "UnsupportedOperation"},
 		{"GET", "/box/b", []string{"X-Ms-Lease-Id: a"}, 412, "LeaseNotPresentWithBlobOperation"},
@@ -297,7 +315,11 @@ func TestRefusals(t *testing.T) {
 		{"PUT", "/box/b?comp=blocklist", nil, 400, "InvalidXmlDocument"},
 		{"GET", "/box/b?comp=blocklist&blocklisttype=some", nil, 400, "InvalidQueryParameterValue"},
 		{"PUT", "/box/b", []string{"X-Ms-Copy-Source: http://one.blob.localhost/box/b"}, 400, "InvalidHeaderValue"},
-		{"PUT", "/box/b", []string{"X-Ms-Copy-Source: https://two.blob.localhost/box/b"}, 400, "CannotVerifyCopySource"},
+		{"PUT", "/box/b", []string{"X-Ms-Copy-Source: https://two.blob.localhost/box/b"}, 403, "CannotVerifyCopySource"},
+		{"PUT", "/box/b", []string{"X-Ms-Copy-Source: https://two.blob.localhost/box/b", "X-Ms-Copy-Source-Authorization: Bearer wrong"}, 401, "InvalidAuthenticationInfo"},
+		{"PUT", "/box/b", []string{"X-Ms-Copy-Source: https://two.blob.localhost/box/b", "X-Ms-Copy-Source-Authorization: " + bearer}, 404, "StorageAccountNotFound"},
+		{"PUT", "/box/b", []string{"X-Ms-Copy-Source: https://one.blob.localhost/box/b", "X-Ms-Source-If-Match: *"}, 400, "UnsupportedOperation"},
+		{"PUT", "/box/b", []string{"X-Ms-Blob-Type: PageBlob", "X-Ms-Copy-Source: https://one.blob.localhost/box/b"}, 400, "UnsupportedOperation"},
 		{"PUT", "/box/b", []string{"X-Ms-Copy-Source: https://evil.example/blob/one/box/b"}, 400, "CannotVerifyCopySource"},
 		{"PUT", "/box", nil, 400, "UnsupportedOperation"},
 		{"GET", "/?restype=service&comp=properties", nil, 400, "UnsupportedOperation"},

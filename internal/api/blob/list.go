@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"kluis/internal/problem"
 	"kluis/internal/storage"
@@ -45,13 +46,12 @@ type containerProperties struct {
 	Lease
 }
 
-// Lease is what there is to say of leases: that there is none.
+// Lease is what there is to say of a lease.
 type Lease struct {
-	Status string `xml:"LeaseStatus"`
-	State  string `xml:"LeaseState"`
+	Status   string `xml:"LeaseStatus"`
+	State    string `xml:"LeaseState"`
+	Duration string `xml:"LeaseDuration,omitempty"`
 }
-
-var noLease = Lease{"unlocked", "available"}
 
 type listedBlobs struct {
 	Blob   []listed
@@ -108,10 +108,10 @@ func (m metadata) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
 	return e.EncodeToken(start.End())
 }
 
-func encodeListed(b storage.Blob, withMetadata bool) listed {
+func encodeListed(b storage.Blob, withMetadata bool, now time.Time) listed {
 	l := listed{Name: b.Name, Properties: listedProperties{b.Created.UTC().Format(http.TimeFormat), b.Modified.UTC().Format(http.TimeFormat), strings.Trim(b.ETag(), `"`), b.Size,
 		b.Headers.ContentType, b.Headers.ContentEncoding, b.Headers.ContentLanguage, base64.StdEncoding.EncodeToString(b.Headers.ContentMD5),
-		b.Headers.CacheControl, b.Headers.ContentDisposition, "BlockBlob", accessTier, true, noLease, false}}
+		b.Headers.CacheControl, b.Headers.ContentDisposition, "BlockBlob", accessTier, true, leaseOf(b.Lease, now), false}}
 	if withMetadata {
 		l.Metadata = orEmpty(b.Metadata)
 	}
@@ -161,7 +161,7 @@ func (d *door) listBlobs(ctx context.Context, w http.ResponseWriter, x request) 
 		if entry.Prefix != "" {
 			e.Blobs.Prefix = append(e.Blobs.Prefix, prefix{entry.Prefix})
 		} else {
-			e.Blobs.Blob = append(e.Blobs.Blob, encodeListed(entry.Blob, withMetadata))
+			e.Blobs.Blob = append(e.Blobs.Blob, encodeListed(entry.Blob, withMetadata, d.o.Now()))
 		}
 	}
 	return writeXML(w, http.StatusOK, e)
@@ -189,7 +189,7 @@ func (d *door) listContainers(ctx context.Context, w http.ResponseWriter, x requ
 			e.Next = encodeMarker(c.Name)
 			break
 		}
-		listed := container{Name: c.Name, Properties: containerProperties{c.Modified.UTC().Format(http.TimeFormat), strings.Trim(c.ETag(), `"`), noLease}}
+		listed := container{Name: c.Name, Properties: containerProperties{c.Modified.UTC().Format(http.TimeFormat), strings.Trim(c.ETag(), `"`), leaseOf(c.Lease, d.o.Now())}}
 		if withMetadata {
 			listed.Metadata = orEmpty(c.Metadata)
 		}

@@ -8,15 +8,16 @@ import (
 )
 
 // operation is one of the Blob service's, under the name that its reference has for it. It is told by what it is done
-// to, the method and comp, and one of them by a header beside that.
+// to, the method and comp, and some of them by headers beside that.
 type operation struct {
-	name, on, methods, comp, header string
-	answer                          func(*door, context.Context, http.ResponseWriter, request) error
+	name, on, methods, comp, headers string
+	answer                           func(*door, context.Context, http.ResponseWriter, request) error
 }
 
 // What an operation is done to.
 const (
-	onService   = "service" // restype=account
+	onKind      = "account's kind" // restype=account
+	onService   = "service"        // restype=service
 	onAccount   = "account"
 	onContainer = "container"
 	onBlob      = "blob"
@@ -24,7 +25,8 @@ const (
 
 // operations are all that there are here. comp=metadata reads the metadata alone, which the properties tell as well.
 var operations = []operation{
-	{"Get Account Information", onService, "GET HEAD", "properties", "", (*door).accountInformation},
+	{"Get Account Information", onKind, "GET HEAD", "properties", "", (*door).accountInformation},
+	{"Get User Delegation Key", onService, "POST", "userdelegationkey", "", (*door).userDelegationKey},
 	{"List Containers", onAccount, "GET", "list", "", (*door).listContainers},
 
 	{"Create Container", onContainer, "PUT", "", "", (*door).createContainer},
@@ -33,9 +35,11 @@ var operations = []operation{
 	{"Set Container Metadata", onContainer, "PUT", "metadata", "", (*door).setContainerMetadata},
 	{"Get Container ACL", onContainer, "GET HEAD", "acl", "", (*door).containerACL},
 	{"Set Container ACL", onContainer, "PUT", "acl", "", (*door).setContainerACL},
+	{"Lease Container", onContainer, "PUT", "lease", "", (*door).leaseContainer},
 	{"Delete Container", onContainer, "DELETE", "", "", (*door).deleteContainer},
 	{"List Blobs", onContainer, "GET", "list", "", (*door).listBlobs},
 
+	{"Put Blob From URL", onBlob, "PUT", "", "X-Ms-Copy-Source X-Ms-Blob-Type", (*door).writeFromURL},
 	{"Copy Blob", onBlob, "PUT", "", "X-Ms-Copy-Source", (*door).copyBlob},
 	{"Put Blob", onBlob, "PUT", "", "", (*door).write},
 	{"Get Blob", onBlob, "GET", "", "", (*door).read},
@@ -44,7 +48,9 @@ var operations = []operation{
 	{"Get Blob Metadata", onBlob, "HEAD", "metadata", "", (*door).head},
 	{"Set Blob Properties", onBlob, "PUT", "properties", "", (*door).setHeaders},
 	{"Set Blob Metadata", onBlob, "PUT", "metadata", "", (*door).setMetadata},
+	{"Lease Blob", onBlob, "PUT", "lease", "", (*door).leaseBlob},
 	{"Delete Blob", onBlob, "DELETE", "", "", (*door).delete},
+	{"Put Block From URL", onBlob, "PUT", "block", "X-Ms-Copy-Source", (*door).putBlockFromURL},
 	{"Put Block", onBlob, "PUT", "block", "", (*door).putBlock},
 	{"Put Block List", onBlob, "PUT", "blocklist", "", (*door).commitBlocks},
 	{"Get Block List", onBlob, "GET", "blocklist", "", (*door).listBlocks},
@@ -83,7 +89,7 @@ func (x request) find() (operation, error) {
 			continue
 		}
 		known = true
-		if slices.Contains(strings.Fields(o.methods), x.Method) && (o.header == "" || x.Header.Get(o.header) != "") {
+		if slices.Contains(strings.Fields(o.methods), x.Method) && x.hasAll(o.headers) {
 			return o, nil
 		}
 	}
@@ -93,12 +99,18 @@ func (x request) find() (operation, error) {
 	return operation{}, unsupported(x.Method + " on this " + on)
 }
 
+func (x request) hasAll(headers string) bool {
+	return !slices.ContainsFunc(strings.Fields(headers), func(name string) bool { return x.Header.Get(name) == "" })
+}
+
 // subject is what the request is about.
 func (x request) subject() (string, error) {
 	switch kind := x.query.Get("restype"); {
 	case kind == "container" && x.container != "" && x.blob == "":
 		return onContainer, x.refuse("conditions on containers", "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 	case kind == "account":
+		return onKind, nil
+	case kind == "service":
 		return onService, nil
 	case kind != "":
 		return "", unsupported("restype=" + kind)

@@ -26,6 +26,7 @@ func (x request) conditions() ([]storage.Condition, error) {
 // readConditions are those of the headers, for a call that reads: what must hold of the blob, and what must
 // hold for the client not to have it already.
 func (x request) readConditions() (must, unless []storage.Condition, err error) {
+	must = x.leaseHeader()
 	if etags := x.Header.Get("If-Match"); etags != "" {
 		must = append(must, storage.IfMatch(etags))
 	}
@@ -58,15 +59,13 @@ func (d *door) head(ctx context.Context, w http.ResponseWriter, x request) error
 	if err != nil {
 		return err
 	}
-	for _, holds := range must {
-		if err := holds(b, true); err != nil {
-			return err
-		}
+	if err := storage.Check(must, b, true, d.o.Now()); err != nil {
+		return err
 	}
 	if notModified(w, b, unless) {
 		return nil
 	}
-	x.describe(w.Header(), b)
+	x.describe(w.Header(), b, d.o.Now())
 	w.Header().Set("Content-Length", fmt.Sprint(b.Size))
 	w.WriteHeader(http.StatusOK)
 	return nil
@@ -74,14 +73,12 @@ func (d *door) head(ctx context.Context, w http.ResponseWriter, x request) error
 
 // notModified answers with 304 if the client has the blob already.
 func notModified(w http.ResponseWriter, b storage.Blob, unless []storage.Condition) bool {
-	for _, holds := range unless {
-		if holds(b, true) != nil {
-			w.Header().Set("Etag", b.ETag())
-			w.WriteHeader(http.StatusNotModified)
-			return true
-		}
+	if storage.Check(unless, b, true, time.Time{}) == nil {
+		return false
 	}
-	return false
+	w.Header().Set("Etag", b.ETag())
+	w.WriteHeader(http.StatusNotModified)
+	return true
 }
 
 // maxRangeMD5 is the largest range whose MD5 is told.
@@ -102,7 +99,7 @@ func (d *door) read(ctx context.Context, w http.ResponseWriter, x request) error
 		return nil
 	}
 	status, length := http.StatusOK, b.Size
-	x.describe(w.Header(), b)
+	x.describe(w.Header(), b, d.o.Now())
 	if partial && b.Size > 0 {
 		if length -= off; n >= 0 {
 			length = min(length, n)
@@ -150,6 +147,10 @@ func (x request) wanted() (off, n int64, partial bool) {
 	if header == "" {
 		header = x.Header.Get("Range")
 	}
+	return parseRange(header)
+}
+
+func parseRange(header string) (off, n int64, partial bool) {
 	m := rangeHeader.FindStringSubmatch(header)
 	if m == nil {
 		return 0, -1, false
@@ -166,7 +167,7 @@ func (x request) wanted() (off, n int64, partial bool) {
 }
 
 // describe sets the headers that tell of a blob, with what the caller's signature sets instead.
-func (x request) describe(h http.Header, b storage.Blob) {
+func (x request) describe(h http.Header, b storage.Blob, now time.Time) {
 	set := func(name, value string) {
 		if value != "" {
 			h.Set(name, value)
@@ -177,8 +178,7 @@ func (x request) describe(h http.Header, b storage.Blob) {
 	h.Set("X-Ms-Server-Encrypted", "false")
 	h.Set("X-Ms-Access-Tier", accessTier)
 	h.Set("X-Ms-Access-Tier-Inferred", "true")
-	h.Set("X-Ms-Lease-State", "available")
-	h.Set("X-Ms-Lease-Status", "unlocked")
+	tellLease(h, leaseOf(b.Lease, now))
 	h.Set("X-Ms-Creation-Time", b.Created.UTC().Format(http.TimeFormat))
 	h.Set("Accept-Ranges", "bytes")
 	set("Content-Type", b.Headers.ContentType)

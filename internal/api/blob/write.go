@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"kluis/internal/problem"
@@ -85,15 +84,12 @@ func created(w http.ResponseWriter) error {
 }
 
 func (d *door) putBlock(ctx context.Context, w http.ResponseWriter, x request) error {
-	if x.Header.Get("X-Ms-Copy-Source") != "" {
-		return unsupported("blocks from a URL")
-	}
 	u, err := x.upload()
 	if err != nil {
 		return err
 	}
 	body := http.MaxBytesReader(w, x.Body, storage.MaxBlockSize)
-	sum, err := d.s.PutBlock(ctx, x.account, x.container, x.blob, x.query.Get("blockid"), u, body)
+	sum, err := d.s.PutBlock(ctx, x.account, x.container, x.blob, x.query.Get("blockid"), u, body, x.leaseHeader()...)
 	if err != nil {
 		return err
 	}
@@ -210,45 +206,4 @@ func (d *door) delete(ctx context.Context, w http.ResponseWriter, x request) err
 	}
 	w.WriteHeader(http.StatusAccepted)
 	return nil
-}
-
-// copyBlob copies a blob of the same account, which is done when it is answered. The source's URL may carry a
-// signature of its own; else what the caller may read counts.
-func (d *door) copyBlob(ctx context.Context, w http.ResponseWriter, x request) error {
-	u, err := url.Parse(x.Header.Get("X-Ms-Copy-Source"))
-	if err != nil || u.Scheme != "https" {
-		return invalidHeader("x-ms-copy-source", "it is no https URL")
-	}
-	account, container, blob := d.locate(u.Host, u.Path)
-	if !strings.EqualFold(account, x.account) || !d.isOwn(u.Host, x.Host) {
-		return problem.New(problem.Unsupported, "CannotVerifyCopySource", "Only blobs of the same storage account can be copied here.").
-			WithTarget("x-ms-copy-source").WithAdvice("Download the blob and upload it.")
-	}
-	source := ctx
-	if q := u.Query(); q.Has("sig") {
-		g, err := d.redeem(ctx, &x, q, account, container, blob)
-		if err != nil {
-			return err
-		}
-		source = storage.WithGrant(ctx, g)
-	}
-	conditions, err := x.conditions()
-	if err != nil {
-		return err
-	}
-	b, err := d.s.CopyBlob(ctx, x.account, x.container, x.blob, source, container, blob, x.metadata(), conditions...)
-	if err != nil {
-		return err
-	}
-	tell(w.Header(), b)
-	w.Header().Set("X-Ms-Copy-Id", strings.Trim(b.ETag(), `"`))
-	w.Header().Set("X-Ms-Copy-Status", "success")
-	w.WriteHeader(http.StatusAccepted)
-	return nil
-}
-
-// isOwn reports whether a URL's host is one of this server's: an account's, or the one that the client speaks to.
-func (d *door) isOwn(host, spokenTo string) bool {
-	_, ok := d.accountOf(host)
-	return ok || strings.EqualFold(host, spokenTo)
 }

@@ -47,6 +47,13 @@ func (h *door) regenerateKey(ctx context.Context, r *arm.Request) (*arm.Reply, e
 	return encodeKeys(keys), nil
 }
 
+func (h *door) revokeDelegationKeys(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	if err := h.s.RevokeDelegationKeys(ctx, r.ID); err != nil {
+		return nil, err
+	}
+	return arm.OK(nil), nil
+}
+
 // sasRequest is what a signature is to say.
 type sasRequest struct {
 	Resource     string `json:"canonicalizedResource"`

@@ -53,7 +53,8 @@ func Providers(r *resources.Service, d *deployment.Service, s *storage.Service, 
 		{Namespace: "Microsoft.Storage", Versions: storageVersions, Resources: []arm.Resource{
 			h.ours(arm.Resource{Type: "Microsoft.Storage", Actions: map[string]arm.Handler{"checkNameAvailability": h.checkAccountName}}),
 			h.ours(arm.Resource{Type: accountType, Get: h.getAccount, Put: h.putAccount, Patch: h.patchAccount, Delete: h.deleteAccount, List: h.listAccounts,
-				Actions: map[string]arm.Handler{"listKeys": h.listKeys, "regenerateKey": h.regenerateKey, "listAccountSas": h.listAccountSAS, "listServiceSas": h.listServiceSAS}}),
+				Actions: map[string]arm.Handler{"listKeys": h.listKeys, "regenerateKey": h.regenerateKey, "listAccountSas": h.listAccountSAS, "listServiceSas": h.listServiceSAS,
+					"revokeUserDelegationKeys": h.revokeDelegationKeys}}),
 			h.ours(arm.Resource{Type: accountType + "/blobServices", Get: h.getBlobService})}},
 	}
 	for _, typ := range resources.DocumentTypes {
