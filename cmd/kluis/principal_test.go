@@ -54,6 +54,16 @@ func TestPrincipalCommands(t *testing.T) {
 	if s.shell("kluis principal enable ci"); refused(as(rotated.SecretText), "prod") {
 		t.Error("an enabled principal is not let in")
 	}
+	if out := s.shell("kluis principal set-redirect-uris ci https://portal.example.com/a; kluis principal show ci"); strings.Count(out, "https://portal.example.com/a") != 2 {
+		t.Errorf("show prints %s", out)
+	}
+	var keys []client.Credential
+	if err := json.Unmarshal([]byte(s.shell("kluis principal rotate-signing-key -o json")), &keys); err != nil || len(keys) != 2 || refused(working, "prod") {
+		t.Errorf("signing keys are %v, %v; and the tokens of the one before are refused: %t", keys, err, refused(working, "prod"))
+	}
+	if err := json.Unmarshal([]byte(s.shell("kluis principal rotate-signing-key --revoke-tokens -o json")), &keys); err != nil || len(keys) != 1 || !refused(working, "prod") || refused(as(rotated.SecretText), "prod") {
+		t.Errorf("signing keys are %v, %v; and the tokens of those before are refused: %t", keys, err, refused(working, "prod"))
+	}
 	out := s.shell("kluis principal delete ci; kluis principal list")
 	if strings.Contains(out, made.Properties.AppID) || !strings.Contains(out, "admin") || !strings.Contains(out, "Backup Management Service") {
 		t.Errorf("list prints %s", out)

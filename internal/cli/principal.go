@@ -95,7 +95,7 @@ func principalCommand() *cobra.Command {
 	})
 	return noun("principal", "Applications that may log in",
 		"A principal is an application that logs in with a client secret or a certificate. What it may do is said by its roles. PRINCIPAL is a name, a client id or an object id.\nPeople are principals, too: see 'kluis user'.",
-		principalCreate(), list, show, principalRotate(), principalRedirects(), remove,
+		principalCreate(), list, show, principalRotate(), principalRedirects(), remove, principalRotateSigningKey(),
 		principalEnable("disable", "Keep a principal from logging in; its tokens stop working at once", false),
 		principalEnable("enable", "Let a disabled principal log in again", true))
 }
@@ -195,6 +195,24 @@ kluis principal rotate ci --keep --expires 2027-01-31   # the old ones still wor
 given; tokens that were got with them are good for up to an hour more.`
 	cmd.Flags().Bool("keep", false, "let the old secrets and certificates work on")
 	return credentialFlags(cmd)
+}
+
+func principalRotateSigningKey() *cobra.Command {
+	cmd := verb("rotate-signing-key", "Make a new key that signs the tokens of all principals", "kluis principal rotate-signing-key", cobra.NoArgs, func(c *call) error {
+		keys, err := c.RotateSigningKey(c.ctx(), c.is("revoke-tokens"))
+		if err != nil {
+			return err
+		}
+		return table(c, keys, itself, []column[client.Credential]{
+			{"Key", func(k client.Credential) string { return k.KeyID }},
+			{"Since", func(k client.Credential) string { return k.Start }},
+		})
+	})
+	cmd.Long = `Make a new key that signs the tokens of all principals. The server does so by itself every 30 days. Tokens of the key before
+stay good until they end, within the hour; with --revoke-tokens they are refused at once, for when the key may have been copied, and
+every client gets new ones with its secret or refresh token. What is printed are the keys that are believed, the one that signs first.`
+	cmd.Flags().Bool("revoke-tokens", false, "refuse all tokens that were signed before")
+	return cmd
 }
 
 func principalRedirects() *cobra.Command {

@@ -122,6 +122,14 @@ func (c *Client) AddCredential(ctx context.Context, id string, n NewCredential) 
 	return added, err
 }
 
+// RotateSigningKey makes a new key that signs tokens, and returns those that are believed, the new one first. Tokens of the one
+// before stay good, unless they are revoked: then every client gets a new one, this one too.
+func (c *Client) RotateSigningKey(ctx context.Context, revoke bool) ([]Credential, error) {
+	var all struct{ Keys []Credential }
+	err := c.do(ctx, http.MethodPost, collection(c.Subscription(), "Kluis.Identity")+"/rotateSigningKey", versionPrincipals, map[string]bool{"revokeTokens": revoke}, &all)
+	return all.Keys, err
+}
+
 // SetRedirectURIs says where sign-ins of people to an application may lead back to.
 func (c *Client) SetRedirectURIs(ctx context.Context, id string, uris []string) (Principal, error) {
 	var p Principal

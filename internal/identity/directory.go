@@ -15,6 +15,9 @@ import (
 const (
 	PrincipalType   = "Kluis.Identity/principals"
 	principalAction = "Microsoft.Authorization/principals"
+
+	// Who signs tokens says who everybody is, so this too belongs to those that give access.
+	signingKeyAction = "Microsoft.Authorization/signingKeys/write"
 )
 
 // Directory is what callers may do with principals, each of them authorized first.
@@ -165,6 +168,23 @@ func (d Directory) EndSessions(ctx context.Context, id string) error {
 		return err
 	}
 	return d.s.EndSessions(ctx, id)
+}
+
+// RotateSigningKey makes a new key that signs tokens. The tokens of the one before stay good, unless they are to be
+// forgotten with it.
+func (d Directory) RotateSigningKey(ctx context.Context, forget bool) ([]SigningKey, error) {
+	if err := d.s.Authorize(ctx, signingKeyAction, armid.Subscription(d.s.subscription)); err != nil {
+		return nil, err
+	}
+	if err := d.s.RotateKey(ctx); err != nil {
+		return nil, err
+	}
+	if forget {
+		if err := d.s.ForgetKeys(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return d.s.SigningKeys(), nil
 }
 
 // AddSecret gives a principal one more secret. It can't be had again.

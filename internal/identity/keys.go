@@ -94,6 +94,30 @@ func (s *Service) RotateKey(ctx context.Context) error {
 	return s.loadKeys(ctx)
 }
 
+// ForgetKeys takes all signing keys away but the present one, with the tokens that they have signed: for when one of them
+// may have been copied. Another process that shares the database follows when it looks next, within an hour.
+func (s *Service) ForgetKeys(ctx context.Context) error {
+	present := (*s.keys.Load())[0].generation
+	if err := s.db.InTx(ctx, func(tx *database.Tx) error { return deleteSigningKeys(ctx, tx, present-1) }); err != nil {
+		return fmt.Errorf("forget signing keys: %w", err)
+	}
+	return s.loadKeys(ctx)
+}
+
+// SigningKey is a key that signs tokens, or has signed some that may still be good.
+type SigningKey struct {
+	ID      string // in the JWKS, and in the head of tokens
+	Created time.Time
+}
+
+// SigningKeys returns them, the present one first.
+func (s *Service) SigningKeys() (all []SigningKey) {
+	for _, k := range *s.keys.Load() {
+		all = append(all, SigningKey{k.id, k.created})
+	}
+	return all
+}
+
 // keyNamed finds a key; one that it has not heard of may be another process's new one.
 func (s *Service) keyNamed(ctx context.Context, id string) (signingKey, error) {
 	named := func(k signingKey) bool { return k.id == id }

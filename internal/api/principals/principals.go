@@ -13,6 +13,7 @@
 //	POST   …/providers/Kluis.Identity/createUser              {userPrincipalName, displayName?, password?, role?, scope?}
 //	POST   …/principals/{id}/resetPassword                    {password?}
 //	POST   …/principals/{id}/revokeSignInSessions
+//	POST   …/providers/Kluis.Identity/rotateSigningKey        {revokeTokens?}
 //
 // An id is the object id or the application id. The answers use Microsoft Graph's words (appId, displayName, keyId,
 // secretText, userPrincipalName). A secret, or a password that was drawn because none was given, is in the one answer to
@@ -40,6 +41,7 @@ type Directory interface {
 	CreateUser(ctx context.Context, n identity.NewUser) (identity.Entry, secret.Bytes, error)
 	ResetPassword(ctx context.Context, id string, given secret.Bytes) (identity.Entry, secret.Bytes, error)
 	EndSessions(ctx context.Context, id string) error
+	RotateSigningKey(ctx context.Context, forget bool) ([]identity.SigningKey, error)
 	Delete(ctx context.Context, id string) error
 	SetDisabled(ctx context.Context, id string, disabled bool) (identity.Entry, error)
 	AddSecret(ctx context.Context, id, name string, expires time.Time) (identity.Credential, secret.Bytes, error)
@@ -54,7 +56,7 @@ type door struct{ d Directory }
 func Provider(d Directory) arm.Provider {
 	h := door{d}
 	return arm.Provider{Namespace: "Kluis.Identity", Versions: map[string]arm.Versions{"Kluis.Identity": {"2026-11-01"}}, Resources: []arm.Resource{
-		{Type: "Kluis.Identity", Actions: map[string]arm.Handler{"createPrincipal": h.create, "createUser": h.createUser}},
+		{Type: "Kluis.Identity", Actions: map[string]arm.Handler{"createPrincipal": h.create, "createUser": h.createUser, "rotateSigningKey": h.rotateSigningKey}},
 		{Type: identity.PrincipalType, List: h.list, Get: h.get, Delete: h.remove, Actions: map[string]arm.Handler{
 			"addSecret": h.addSecret, "addCertificate": h.addCertificate, "removeCredential": h.removeCredential,
 			"disable": h.setDisabled(true), "enable": h.setDisabled(false), "setRedirectUris": h.setRedirectURIs, "resetPassword": h.resetPassword, "revokeSignInSessions": h.endSessions}},
@@ -159,6 +161,7 @@ type request struct {
 	Password    string `json:"password"`
 
 	RedirectURIs []string `json:"redirectUris"`
+	RevokeTokens bool     `json:"revokeTokens"`
 }
 
 // place is where the role is given.
@@ -239,6 +242,23 @@ func (h door) resetPassword(ctx context.Context, r *arm.Request) (*arm.Reply, er
 	body := encode(r.ID, e)
 	body.Properties.SecretText = string(password.Reveal()) // this is where the caller gets it
 	return arm.OK(body), nil
+}
+
+// rotateSigningKey answers with the keys that are believed, the one that signs first.
+func (h door) rotateSigningKey(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	q, _, err := read(r)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := h.d.RotateSigningKey(ctx, q.RevokeTokens)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]credential, len(keys))
+	for i, k := range keys {
+		all[i] = credential{KeyID: k.ID, Kind: "signingKey", Start: stamp(k.Created)}
+	}
+	return arm.OK(map[string]any{"keys": all}), nil
 }
 
 func (h door) setRedirectURIs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
