@@ -133,7 +133,7 @@ func (c config) openRoot(ctx context.Context, outside *keyservice.Services, log 
 }
 
 // keepHouse does, every hour, what is nobody's request: it lets go of what has been in soft delete for its time, and of
-// blocks that were uploaded and never committed, and of grants that have expired; it rotates the keys whose policy says so, and those that sign tokens.
+// blocks that were uploaded and never committed, of exports, and of grants that have expired; it rotates the keys whose policy says so, and those that sign tokens.
 // When the root key was rotated, or its recipients have changed, it seals
 // and wraps anew, at once; what a server that was killed had left of that is done at the start.
 func (p *parts) keepHouse(ctx context.Context) {
@@ -154,6 +154,9 @@ func (p *parts) keepHouse(ctx context.Context) {
 		}
 		if err := p.storage.DropPending(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("drop blocks that were never committed", "error", err)
+		}
+		if err := p.storage.DropPublished(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("drop exports that have expired", "error", err)
 		}
 		if err := p.compute.DropExpired(ctx); err != nil && ctx.Err() == nil {
 			p.log.Error("forget grants of access to disks that have expired", "error", err)

@@ -100,11 +100,13 @@ type Keys interface {
 	Disclosed(ctx context.Context, id keyvault.SecretID, unwrap func(context.Context) (secret.Bytes, error)) (secret.Bytes, error)
 }
 
-// Artifacts is where a restore leaves the configuration and the template.
+// Artifacts is where a restore leaves the configuration and the template, and where an export is fetched.
 type Artifacts interface {
 	// AccountExists is nil when the caller may read the account and it is there.
 	AccountExists(ctx context.Context, account armid.ID) error
 	WriteArtifact(ctx context.Context, account armid.ID, container, name string, data []byte) (url string, err error)
+	// Publish keeps a document for a quarter of an hour. It is read at the URL with the query.
+	Publish(ctx context.Context, name, contentType string, data []byte) (url, query string, err error)
 }
 
 // Groups knows the resource groups.

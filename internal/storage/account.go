@@ -120,7 +120,7 @@ func (s *Service) AccountExists(ctx context.Context, id armid.ID) error {
 
 // account finds an account by its name, which may be any text.
 func (s *Service) account(ctx context.Context, name string) (a Account, err error) {
-	if !accountName.MatchString(strings.ToLower(name)) {
+	if !accountName.MatchString(strings.ToLower(name)) && name != publicAccount {
 		return Account{}, accountNotFound(armid.ID{}.Resource(accountType, name))
 	}
 	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {

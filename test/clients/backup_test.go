@@ -41,6 +41,7 @@ func TestBackupStory(t *testing.T) {
 	b.makeMachine()
 	b.protect()
 	point := b.backUp()
+	b.exportJobs()
 	config := b.restore(point)
 	b.deploy(config)
 	b.leave()

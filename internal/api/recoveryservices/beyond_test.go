@@ -1,6 +1,11 @@
 package recoveryservices_test
 
 import (
+	"archive/zip"
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -133,7 +138,7 @@ func TestValidateRestore(t *testing.T) {
 	}
 }
 
-// Exported jobs are read where the result says, with the filter that they were exported by.
+// Exported are the jobs that the filter wants, as the list has them, and the result says where they are.
 func TestExportOfJobs(t *testing.T) {
 	f := world()
 	f.jobs = []backup.Job{jobOf("Backup", job.Ended), jobOf("ConfigureBackup", job.Ended)}
@@ -143,13 +148,20 @@ func TestExportOfJobs(t *testing.T) {
 		t.Fatalf("%d %v", a.Status, a.Header)
 	}
 	result := door("GET", strings.TrimPrefix(a.Header.Get("Location"), host), "")
-	where, _ := at(t, result.Body, "operation.blobUrl").(string)
 	if result.Status != 200 || at(t, result.Body, "operation.objectType") != "ExportJobsOperationResultInfo" {
 		t.Fatalf("%d %s", result.Status, result.Raw)
 	}
-	if got := names(t, door("GET", strings.TrimPrefix(where, host), "")); len(got) != 1 {
-		t.Errorf("exported are %v", got)
+	where, _, _ := strings.Cut(path.Base(a.Header.Get("Location")), "?")
+	name := "exportjobsreport" + where
+	if o := at(t, result.Body, "operation"); len(f.exported) != 2 || at(t, o, "blobUrl") != "https://exports/"+name || at(t, o, "blobSasKey") != "?sig=1" ||
+		at(t, o, "excelFileBlobUrl") != "https://exports/"+name+".xlsx" || at(t, o, "excelFileBlobSasKey") != "?sig=1" {
+		t.Errorf("the result is %s", result.Raw)
 	}
+	var list []map[string]any
+	if err := json.Unmarshal(f.exported[name], &list); err != nil || len(list) != 1 || at(t, list[0], "properties.operation") != "Backup" {
+		t.Errorf("exported are %s, %v", f.exported[name], err)
+	}
+	wantSheet(t, f.exported[name+".xlsx"])
 	if a := door("GET", vault+"/backupJobs/operationResults/7"+version, ""); a.Status != 404 {
 		t.Errorf("%d %s", a.Status, a.Raw)
 	}
@@ -172,5 +184,29 @@ func TestOldAPIVersions(t *testing.T) {
 	a := ask(t, f, "GET", item+"/recoveryPoints/"+point+"?api-version=2016-12-01", "")
 	if at(t, a.Body, "properties.recoveryPointTierDetails.0.type") != 2.0 || at(t, a.Body, "properties.recoveryPointTierDetails.0.status") != 1.0 {
 		t.Errorf("%s", a.Raw)
+	}
+}
+
+// wantSheet wants a workbook whose sheet has a line of headings and one job.
+func wantSheet(t *testing.T, data []byte) {
+	t.Helper()
+	z, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := z.Open("xl/worksheets/sheet1.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sheet struct {
+		Rows []struct {
+			Cells []string `xml:"c>is>t"`
+		} `xml:"sheetData>row"`
+	}
+	if err := xml.NewDecoder(f).Decode(&sheet); err != nil {
+		t.Fatal(err)
+	}
+	if len(sheet.Rows) != 2 || sheet.Rows[0].Cells[1] != "Operation" || sheet.Rows[1].Cells[1] != "Backup" || len(sheet.Rows[1].Cells) != len(sheet.Rows[0].Cells) {
+		t.Errorf("the sheet has %v", sheet.Rows)
 	}
 }

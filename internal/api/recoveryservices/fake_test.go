@@ -57,6 +57,7 @@ type fake struct {
 	alerts   []backup.Alert
 	mount    backup.Mount
 	check    error
+	exported map[string][]byte
 
 	asked     []backup.MountRequest
 	revoked   []string
@@ -246,6 +247,14 @@ func (f *fake) Jobs(context.Context, armid.ID) ([]backup.Job, error) { return f.
 
 func (f *fake) Job(_ context.Context, _ armid.ID, id string) (backup.Job, error) {
 	return find(f.jobs, "job", func(j backup.Job) bool { return j.ID == id })
+}
+
+func (f *fake) ExportJobs(_ context.Context, _ armid.ID, name, _ string, data []byte) (backup.Published, error) {
+	if f.exported == nil {
+		f.exported = map[string][]byte{}
+	}
+	f.exported[name] = data
+	return backup.Published{URL: "https://exports/" + name, Query: "sig=1"}, nil
 }
 
 func (f *fake) CancelJob(ctx context.Context, vault armid.ID, id string) error {

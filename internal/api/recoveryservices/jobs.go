@@ -111,8 +111,16 @@ func (d *door) getJob(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 // jobConditions are those of a $filter on jobs.
 var jobConditions = []string{"status", "operation", "jobId", "backupManagementType", "startTime", "endTime"}
 
-// listJobs: the period is that in which a job began.
 func (d *door) listJobs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	all, err := d.filteredJobs(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return arm.List(r, all), nil
+}
+
+// filteredJobs are a vault's jobs that the request's $filter wants. Its period is that in which a job began.
+func (d *door) filteredJobs(ctx context.Context, r *arm.Request) ([]resource[jobProperties], error) {
 	f, err := filterOf(r, jobConditions...)
 	if err != nil {
 		return nil, err
@@ -121,7 +129,7 @@ func (d *door) listJobs(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 	if err != nil {
 		return nil, err
 	}
-	all, err := d.s.Jobs(ctx, r.ID)
+	all, err := d.s.Jobs(ctx, vaultOf(r.ID))
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +140,7 @@ func (d *door) listJobs(ctx context.Context, r *arm.Request) (*arm.Reply, error)
 			bodies = append(bodies, d.encodeJob(r, j, false))
 		}
 	}
-	return arm.List(r, bodies), nil
+	return bodies, nil
 }
 
 func (d *door) cancelJob(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
@@ -140,37 +148,4 @@ func (d *door) cancelJob(ctx context.Context, r *arm.Request) (*arm.Reply, error
 		return nil, err
 	}
 	return arm.Accepted(r.URL(r.ID.Child("operationsStatus", r.ID.Name()).String()), r.URL(r.ID.Child("operationResults", r.ID.Name()).String())), nil
-}
-
-// exportJobs: Azure writes the jobs into a blob. Here they are read from the list itself, by whoever may read it.
-func (d *door) exportJobs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	if _, err := filterOf(r, jobConditions...); err != nil {
-		return nil, err
-	}
-	if _, err := d.s.VaultOf(ctx, target(r), "action"); err != nil {
-		return nil, err
-	}
-	id := d.o.NewID()
-	d.exports.keep(r.ID, id, d.o.Now(), r.Query.Get("$filter"))
-	return arm.Accepted("", r.URL(r.ID.Child("backupJobs", "operationResults").String()+"/"+id)), nil
-}
-
-// exportResult tells where the exported jobs are. Azure asks for it under a job's address that is none.
-func (d *door) exportResult(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	vault := vaultOf(r.ID)
-	if _, err := d.s.VaultOf(ctx, r.ID, "read"); err != nil {
-		return nil, err
-	}
-	if !strings.EqualFold(r.ID.Name(), "operationResults") {
-		return nil, noSuchOperation(r.Action)
-	}
-	export, err := d.exports.find(vault, r.Action)
-	if err != nil {
-		return nil, err
-	}
-	var query []string
-	if export.body != "" {
-		query = []string{"$filter", export.body}
-	}
-	return arm.OK(exportBody{Operation: exportOperation{ObjectType: "ExportJobsOperationResultInfo", URL: r.URL(vault.String()+"/backupJobs", query...)}}), nil
 }

@@ -61,6 +61,7 @@ type Service interface {
 	Jobs(ctx context.Context, vault armid.ID) ([]backup.Job, error)
 	Job(ctx context.Context, vault armid.ID, id string) (backup.Job, error)
 	CancelJob(ctx context.Context, vault armid.ID, id string) error
+	ExportJobs(ctx context.Context, vault armid.ID, name, contentType string, data []byte) (backup.Published, error)
 	Alerts(ctx context.Context, vault armid.ID) ([]backup.Alert, error)
 	AllowedAt(ctx context.Context, location armid.ID, action string) error
 }
@@ -75,7 +76,7 @@ type door struct {
 	s           Service
 	o           Options
 	validations answers[validationBody]
-	exports     answers[string]   // the $filter of each
+	exports     answers[exportOperation]
 	over        answers[struct{}] // operations that were over at once
 }
 

@@ -468,6 +468,8 @@ type exportOperation struct {
 	ObjectType string `json:"objectType"`
 	URL        string `json:"blobUrl"`
 	SAS        string `json:"blobSasKey"`
+	ExcelURL   string `json:"excelFileBlobUrl"`
+	ExcelSAS   string `json:"excelFileBlobSasKey"`
 }
 
 // capabilities are asked for and answered in the same shape.
