@@ -52,6 +52,33 @@ type MachineDisk struct {
 	Left string
 }
 
+// GuestState is what a machine is beside its disks, as a recovery point keeps it.
+type GuestState struct {
+	// Definition is the host's own, without secrets.
+	Definition []byte `json:"definition"`
+	// NVRAM holds the variables of UEFI firmware; nil for a machine with a BIOS.
+	NVRAM []byte `json:"nvram,omitempty"`
+	// TPM is the state of a TPM that is emulated, as a tar archive; nil where there is none.
+	TPM []byte `json:"tpm,omitempty"`
+	// Notes say what could not be had, a sentence each.
+	Notes []string `json:"notes,omitempty"`
+}
+
+// MachineSpec is a machine that is to be made.
+type MachineSpec struct {
+	UUID, Name string
+	Group      string // its resource group
+	OS         string // "Windows", or anything else
+	CPUs       int    // 0: as it was
+	Memory     int64  // in bytes; 0: as it was
+	UEFI       bool   // for one that was not
+	Disks      []DiskSpec
+	// Networks are what its interfaces are connected to, in the host's words; an empty name is the host's choice.
+	Networks []string
+	// State is what it was; nil for one that never was.
+	State *GuestState
+}
+
 // HostKind says what kept a host from what it was asked for.
 type HostKind int
 

@@ -144,10 +144,13 @@ func powerOf(s lv.DomainState) fabric.PowerState {
 	return fabric.Unknown
 }
 
+// agentChannel is the name by which a guest's agent finds its channel.
+const agentChannel = "org.qemu.guest_agent.0"
+
 // agentOf reads the agent's state from the channel that libvirt keeps to it.
 func agentOf(d *libvirtxml.Domain) fabric.AgentState {
 	for _, c := range d.Devices.Channels {
-		if c.Target == nil || c.Target.VirtIO == nil || c.Target.VirtIO.Name != "org.qemu.guest_agent.0" {
+		if c.Target == nil || c.Target.VirtIO == nil || c.Target.VirtIO.Name != agentChannel {
 			continue
 		}
 		if c.Target.VirtIO.State == "connected" {

@@ -209,5 +209,5 @@ func (h *Host) refusal(d lv.Domain, err error) error {
 	if _, known := errors.AsType[*fabric.HostError](err); known {
 		return err
 	}
-	return &fabric.HostError{Host: h.o.Name, Machine: d.Name, Kind: fabric.Refused, Err: err}
+	return h.fault(d.Name, fabric.Refused, err)
 }

@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	uuids "github.com/google/uuid"
 
 	"kluis/internal/fabric"
 	"kluis/internal/fabric/libvirt"
@@ -95,6 +98,10 @@ func TestGuestGetsItsKey(t *testing.T) {
 	if err := guest.Eventually(ctx, wiped); err != nil {
 		t.Error(err)
 	}
+	files, err := g.Run(ctx, "cd /data && sha256sum f*")
+	if err != nil || files == "" {
+		t.Fatalf("files %q, %v", files, err)
+	}
 	if err := h.Stop(ctx, uuid); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +122,41 @@ func TestGuestGetsItsKey(t *testing.T) {
 		t.Errorf("with a wrong key: %v", err)
 	}
 	if err := h.Destroy(ctx, uuid); err != nil {
+		t.Error(err)
+	}
+
+	// Another machine is made of what this one was and a copy of its disk.
+	state, err := h.GuestState(ctx, uuid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := fabric.MachineSpec{UUID: uuids.NewString(), Name: name + "-again", Group: "restored", State: &state,
+		Disks: []fabric.DiskSpec{{Path: filepath.Join(lab.Dir, name+"-again.raw"), Format: "raw", Target: "vda"}}}
+	if out, err := exec.CommandContext(ctx, "qemu-img", "convert", "-O", "raw", data, again.Disks[0].Path).CombinedOutput(); err != nil {
+		t.Fatalf("copy the disk: %v: %s", err, out)
+	}
+	if _, err := h.Define(ctx, again); err != nil {
+		t.Fatal(err)
+	}
+	copied := &guest.Guest{Name: again.Name, Serial: g.Serial} // its console writes into the same file
+	t.Cleanup(func() {
+		if err := copied.Remove(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Truncate(g.Serial, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(ctx, again.UUID, keyFiles(passphrase)); err != nil {
+		t.Fatal(err)
+	}
+	if err := copied.Await(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if same, err := copied.Run(ctx, "cd /data && sha256sum f*"); err != nil || same != files {
+		t.Errorf("the copy holds %q, %v, want %q", same, err, files)
+	}
+	if err := h.Destroy(ctx, again.UUID); err != nil {
 		t.Error(err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(keys, "lab", "*")); len(left) != 0 {
