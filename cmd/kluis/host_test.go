@@ -52,7 +52,7 @@ func TestMachineOfAHost(t *testing.T) {
 		}
 	})
 	keys := keyFolder(t)
-	s := newServer(t, "", "--hosts", "lab="+guest.URI, "--key-dir", keys, "--live-dir", t.TempDir())
+	s := newServer(t, "", "--hosts", "lab="+guest.URI, "--key-dir", keys, "--live-dir", t.TempDir(), "--allow-images", lab.Dir)
 	id := s.VMID(name, name)
 	eventually := func(what string, is func() bool) {
 		t.Helper()
@@ -112,4 +112,51 @@ func TestMachineOfAHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually("the machine is gone", func() bool { _, err := s.VM(ctx, id); return client.IsNotFound(err) })
+}
+
+// A VM that names a host is made there of imported disks, and is removed there when it is deleted.
+func TestMachineMadeOnAHost(t *testing.T) {
+	lab, ctx := guest.Shared(t), t.Context()
+	name := guest.Name("made")
+	disk := must[string](t)(lab.Disk(ctx, name+".qcow2", "qcow2", "64M"))
+	s := newServer(t, "", "--hosts", "lab="+guest.URI, "--key-dir", keyFolder(t), "--live-dir", t.TempDir(), "--allow-images", lab.Dir)
+	must[client.Group](t)(s.PutGroup(ctx, name, "westeurope"))
+	id := s.VMID(name, name)
+	os := must[client.Disk](t)(s.ImportDisk(ctx, s.DiskID(name, name+"-os"), "westeurope", disk, "Linux", nil))
+	vm := client.VMOf("westeurope", "Linux", os)
+	vm.Properties.HardwareProfile.VMSize = "custom-1-64"
+	vm.Properties.Host = &client.Ref{ID: s.ResourceID("lab", "Microsoft.Compute/hostGroups", "kluis").Child("hosts", "lab").String()}
+	var made client.VM
+	err := guest.Eventually(soon(t), func() (bool, error) { // the host has to answer first
+		var err error
+		made, err = s.PutVM(ctx, id, vm)
+		if client.Is(err, "HostUnavailable") {
+			return false, nil
+		}
+		return err == nil, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &guest.Guest{Name: name}
+	t.Cleanup(func() {
+		if err := g.Remove(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	if state := must[string](t)(g.State(ctx)); state != "running" {
+		t.Errorf("the machine is %s", state)
+	}
+	if uuid := must[string](t)(guest.Virsh(ctx, "domuuid", name)); uuid != made.Properties.VMID {
+		t.Errorf("the machine's UUID is %s, the VM's %s", uuid, made.Properties.VMID)
+	}
+	if err := s.DeleteVM(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := g.State(ctx); err == nil {
+		t.Errorf("after the VM was deleted the machine is %s", state)
+	}
+	if d := must[client.Disk](t)(s.Disk(ctx, s.DiskID(name, name+"-os"))); d.Properties.DiskState != "Unattached" {
+		t.Errorf("its disk is %s", d.Properties.DiskState)
+	}
 }

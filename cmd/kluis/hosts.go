@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -15,10 +16,12 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"kluis/internal/armid"
 	"kluis/internal/compute"
 	"kluis/internal/fabric"
 	"kluis/internal/fabric/libvirt"
 	"kluis/internal/keyvault"
+	"kluis/internal/resources"
 	"kluis/internal/secret"
 )
 
@@ -106,12 +109,42 @@ func (h hosts) Destroy(ctx context.Context, host, uuid string) error {
 	return h.do(host, func(on *libvirt.Host) error { return on.Destroy(ctx, uuid) })
 }
 
+// Define implements compute.Hosts.
+func (h hosts) Define(ctx context.Context, host string, spec fabric.MachineSpec) (m fabric.Machine, err error) {
+	err = h.do(host, func(on *libvirt.Host) error { m, err = on.Define(ctx, spec); return err })
+	return m, err
+}
+
+// Undefine implements compute.Hosts.
+func (h hosts) Undefine(ctx context.Context, host, uuid string) error {
+	return h.do(host, func(on *libvirt.Host) error { return on.Undefine(ctx, uuid) })
+}
+
 func (h hosts) do(name string, what func(*libvirt.Host) error) error {
 	host, err := h.on(name)
 	if err != nil {
 		return err
 	}
 	return what(host)
+}
+
+// nics gives the documents of network interfaces the shape that the compute service asks for.
+type nics struct{ *resources.Service }
+
+// networkTag is the tag of a network interface that names a network of its VM's host; none leaves the interface out.
+const networkTag = "kluis-network"
+
+// NetworkOf implements compute.Networks.
+func (n nics) NetworkOf(ctx context.Context, nic armid.ID) (string, error) {
+	d, err := n.Document(ctx, nic)
+	if err != nil {
+		return "", err
+	}
+	var document struct{ Tags map[string]string }
+	if err := json.Unmarshal(d.Body, &document); err != nil {
+		return "", fmt.Errorf("read network interface %s: %w", nic.Name(), err)
+	}
+	return document.Tags[networkTag], nil
 }
 
 // diskKeys gives the key vault the shape that the compute service asks for.

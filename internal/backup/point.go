@@ -80,6 +80,8 @@ const (
 	pointDocument = "point.json"
 	vmDocument    = "vm.json"
 	disksDocument = "disks.json" // the disk resources, in the order of Point.Disks
+	// machineDocument is a fabric.GuestState: what a machine that runs is beside its disks.
+	machineDocument = "machine.json"
 )
 
 func keyAttachment(i int) string     { return fmt.Sprintf("keys/%d", i) }

@@ -3,6 +3,7 @@ package backup
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -365,11 +366,31 @@ func (r *restoreRun) restoreDisk(ctx context.Context, d PointDisk, as compute.Di
 	if err := image.Commit(); err != nil {
 		return compute.Disk{}, restoreFailure(d.Name, err)
 	}
-	disk, err := r.s.o.Machines.AdoptRestored(ctx, id, image.Path(), d.Size, as)
+	state, err := r.guestState(d)
+	if err != nil {
+		return compute.Disk{}, pointDamaged(err)
+	}
+	disk, err := r.s.o.Machines.AdoptRestored(ctx, id, image.Path(), d.Size, as, state)
 	if err != nil {
 		return compute.Disk{}, errors.Join(err, r.s.o.Fabric.Remove(context.WithoutCancel(ctx), image.Path()))
 	}
 	return disk, nil
+}
+
+// guestState is what the machine was beside its disks; it comes with the OS disk, from points of machines that ran.
+func (r *restoreRun) guestState(d PointDisk) (*fabric.GuestState, error) {
+	if d.Lun >= 0 || !slices.Contains(r.stored.Attachments(), machineDocument) {
+		return nil, nil
+	}
+	text, err := r.stored.Attachment(machineDocument)
+	if err != nil {
+		return nil, err
+	}
+	var state fabric.GuestState
+	if err := json.Unmarshal(text, &state); err != nil {
+		return nil, fmt.Errorf("read %s: %w", machineDocument, err)
+	}
+	return &state, nil
 }
 
 // target is the disk resource that a disk becomes. Its name has Azure's form and the beginning of the job's id:

@@ -66,7 +66,7 @@ type Machines interface {
 	ImageOf(ctx context.Context, disk armid.ID) (fabric.DiskSpec, error)
 	// Placement says which host runs a VM, under which identity and as what; all are empty for image files at rest.
 	Placement(ctx context.Context, vm armid.ID) (host, uuid string, definition []byte, err error)
-	AdoptRestored(ctx context.Context, id armid.ID, path string, size int64, from compute.Disk) (compute.Disk, error)
+	AdoptRestored(ctx context.Context, id armid.ID, path string, size int64, from compute.Disk, state *fabric.GuestState) (compute.Disk, error)
 	DropRestored(ctx context.Context, id armid.ID) error
 }
 

@@ -167,6 +167,11 @@ func restoredMachine(doc map[string]any, vm compute.VM, restored []restoredDisk,
 	properties["storageProfile"] = storage
 	properties["networkProfile"] = map[string]any{"networkInterfaces": []any{map[string]any{
 		"id": "[resourceId('Microsoft.Network/networkInterfaces', variables('networkInterface'))]"}}}
+	if vm.Properties.Host != nil {
+		parameters["HostId"] = map[string]any{"type": "string", "defaultValue": vm.Properties.Host.ID.String(),
+			"metadata": map[string]any{"description": "Host on which the virtual machine is made and started."}}
+		properties["host"] = map[string]any{"id": "[parameters('HostId')]"}
+	}
 	machine := map[string]any{
 		"type": vmType, "apiVersion": "2024-03-01", "location": vm.Location,
 		"name":       "[parameters('VirtualMachineName')]",

@@ -73,6 +73,7 @@ type VMProperties struct {
 	VMID              string          `json:"vmId,omitempty"`
 	HardwareProfile   HardwareProfile `json:"hardwareProfile"`
 	StorageProfile    StorageProfile  `json:"storageProfile"`
+	Host              *Ref            `json:"host,omitempty"` // which runs it; nil for image files at rest
 	ProvisioningState string          `json:"provisioningState,omitempty"`
 }
 

@@ -100,6 +100,7 @@ type Options struct {
 	Log          *slog.Logger // nil: nothing is logged
 	HostNames    []string     // the hosts that run VMs; none: all VMs are image files at rest
 	Hosts        Hosts        // needed where there are hosts, as are the two below
+	Networks     Networks
 	DiskKeys     DiskKeys
 	HostGroups   HostGroups
 	Subscription armid.ID // in which what hosts run is found
@@ -239,14 +240,24 @@ func noSnapshotAt(ctx context.Context, tx *database.Tx, d Disk, path string) err
 }
 
 // AdoptRestored makes a disk of an image that a restore has written. It takes location, tags, operating
-// system and encryption settings from the disk that was backed up.
-func (s *Service) AdoptRestored(ctx context.Context, id armid.ID, path string, size int64, from Disk) (Disk, error) {
+// system and encryption settings from the disk that was backed up. The state is what its machine was beside its disks; it
+// goes with the OS disk, and is nil for others and where nobody knows.
+func (s *Service) AdoptRestored(ctx context.Context, id armid.ID, path string, size int64, from Disk, state *fabric.GuestState) (Disk, error) {
 	d := from.as(id)
 	d.Properties.CreationData = CreationData{CreateOption: "Restore", SourceURI: fileURI(path)}
 	d.Properties.UniqueID, d.Properties.TimeCreated = "", time.Time{}
 	row := diskRow{Disk: d, image: Image{Path: path, Format: "raw", Size: size}, owned: true}
 	row.settle(s.o.Now(), s.o.NewID())
-	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error { return insertDisk(ctx, tx, row) })
+	sealed, err := s.sealState(id, state)
+	if err != nil {
+		return Disk{}, fmt.Errorf("seal the guest state of disk %s: %w", id.Name(), err)
+	}
+	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		if err := insertDisk(ctx, tx, row); err != nil || sealed == nil {
+			return err
+		}
+		return putGuestState(ctx, tx, id, sealed)
+	})
 	if database.IsUnique(err) {
 		return Disk{}, diskExists(id)
 	}
@@ -368,6 +379,12 @@ func (s *Service) PutVM(ctx context.Context, vm VM) (_ VM, created bool, err err
 		return VM{}, false, err
 	}
 	vm.dropReadOnly()
+	if vm.Properties.Host != nil {
+		if _, err := s.LookupVM(ctx, vm.ID); isNotFound(err) {
+			vm, err = s.create(ctx, vm)
+			return vm, err == nil, err
+		}
+	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		old, err := selectVM(ctx, tx, vm.ID)
 		if err != nil && !isNotFound(err) {
@@ -377,7 +394,7 @@ func (s *Service) PutVM(ctx context.Context, vm VM) (_ VM, created bool, err err
 			return s.change(ctx, tx, old, &vm)
 		}
 		if vm.Properties.Host != nil {
-			return createsNoMachines(vm)
+			return err // it was there a moment ago
 		}
 		vm.settle(s.o.NewID(), s.o.Now())
 		if err := s.attach(ctx, tx, vm); err != nil {
@@ -474,20 +491,26 @@ func (s *Service) VMs(ctx context.Context, scope armid.ID) (vms []VM, err error)
 	return vms, err
 }
 
-// DeleteVM removes a VM; its disks stay, detached. Deleting one that does not exist is no error. One that was found on
-// a host is not removed: it would be found again.
+// DeleteVM removes a VM; its disks stay, detached. Deleting one that does not exist is no error. One that was created on a
+// host goes there too; one that was found there is not removed.
 func (s *Service) DeleteVM(ctx context.Context, id armid.ID) (existed bool, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, VMType+"/delete", id); err != nil {
 		return false, err
 	}
+	m, hosted, err := s.machine(ctx, id)
+	switch {
+	case isNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, err
+	case hosted && !m.made:
+		return false, foundOnHost(m)
+	case hosted && !s.configured(m.host):
+		return false, hostGone(m, "delete")
+	case hosted:
+		return true, s.unmake(ctx, m)
+	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		m, hosted, err := selectMachine(ctx, tx, id)
-		if err != nil {
-			return err
-		}
-		if hosted {
-			return foundOnHost(m)
-		}
 		if _, err := detachAll(ctx, tx, id); err != nil {
 			return err
 		}
@@ -505,7 +528,7 @@ func detachAll(ctx context.Context, tx *database.Tx, vm armid.ID) (had map[strin
 	}
 	had = map[string]bool{}
 	for _, row := range rows {
-		row.vm, row.Properties.DiskState = "", unattached
+		row.vm, row.target, row.Properties.DiskState = "", "", unattached
 		if err := putDisk(ctx, tx, row); err != nil {
 			return nil, err
 		}
@@ -551,6 +574,10 @@ func (s *Service) Encryption(ctx context.Context, id armid.ID) (all []DiskEncryp
 	if err != nil {
 		return nil, err
 	}
+	return s.encryptionOf(ctx, vm)
+}
+
+func (s *Service) encryptionOf(ctx context.Context, vm VM) (all []DiskEncryption, err error) {
 	for _, diskID := range vm.DiskIDs() {
 		disk, err := s.LookupDisk(ctx, diskID)
 		if err != nil {

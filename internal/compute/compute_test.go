@@ -87,7 +87,7 @@ func newHost(t *testing.T, db *database.DB) *host {
 	h.jobs = job.NewQueue(db, time.Now, uuid.NewString)
 	var ids sync.Mutex
 	h.Service = compute.New(compute.Options{DB: db, Jobs: h.jobs, Authorizer: h, Groups: h, Images: files{f}, Seal: root, Rand: rand.Reader,
-		BlobSuffix: "blob.localhost:8443", Now: func() time.Time { return h.now }, HostNames: []string{"lab", "dc2"}, Hosts: h.board, DiskKeys: h.board, HostGroups: h, Subscription: subscription,
+		BlobSuffix: "blob.localhost:8443", Now: func() time.Time { return h.now }, HostNames: []string{"lab", "dc2"}, Hosts: h.board, Networks: h.board, DiskKeys: h.board, HostGroups: h, Subscription: subscription,
 		NewID: func() string {
 			ids.Lock()
 			defer ids.Unlock()
@@ -317,7 +317,7 @@ func TestAdoptRestored(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := subscription.Group("other").Resource(compute.DiskType, "restored")
-		d, err := h.AdoptRestored(ctx, id, path, 4096, from)
+		d, err := h.AdoptRestored(ctx, id, path, 4096, from, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -329,7 +329,7 @@ func TestAdoptRestored(t *testing.T) {
 		if got := wire(t, d); got["name"] != "restored" || got["id"] != id.String() {
 			t.Errorf("restored disk %v", got)
 		}
-		_, err = h.AdoptRestored(ctx, id, path+"2", 4096, from)
+		_, err = h.AdoptRestored(ctx, id, path+"2", 4096, from, nil)
 		wantProblem(t, err, problem.Conflict, "DiskAlreadyExists")
 		// Its file is ours, and goes with it.
 		if existed, err := h.DeleteDisk(ctx, id); err != nil || !existed {
@@ -350,7 +350,7 @@ func TestDropRestored(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := diskID("restored")
-		if _, err := h.AdoptRestored(ctx, id, path, 4096, from); err != nil {
+		if _, err := h.AdoptRestored(ctx, id, path, 4096, from, nil); err != nil {
 			t.Fatal(err)
 		}
 		h.denied = compute.DiskType + "/delete" // a job has no caller whose role could be asked for

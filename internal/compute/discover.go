@@ -18,7 +18,6 @@ import (
 // Discover brings the VMs of a host into agreement with the machines that it has now. One that is new gets resources in
 // the group that is named for it, else in the group named like the host; those of one that is gone go with it.
 func (s *Service) Discover(ctx context.Context, host string, machines []fabric.Machine) error {
-	making := s.presence.making(host) // before the database is read: what is made meanwhile is in neither
 	locations := map[string]string{}
 	for _, group := range groupsOf(host, machines) {
 		location, err := s.o.HostGroups.EnsureGroup(ctx, group)
@@ -35,7 +34,7 @@ func (s *Service) Discover(ctx context.Context, host string, machines []fabric.M
 		d := discovery{s: s, tx: tx, host: host, locations: locations}
 		for _, row := range known { // first, for a new machine may have the name of one that is gone
 			there := slices.ContainsFunc(machines, func(m fabric.Machine) bool { return m.UUID == row.uuid })
-			if there || slices.Contains(making, row.uuid) {
+			if there || s.presence.making(host, row.uuid) != 0 {
 				continue
 			}
 			if err := d.drop(ctx, row); err != nil {
@@ -43,16 +42,27 @@ func (s *Service) Discover(ctx context.Context, host string, machines []fabric.M
 			}
 		}
 		for _, m := range machines {
+			if s.presence.making(host, m.UUID) == begun {
+				continue
+			}
 			if err := d.settle(ctx, known, m); err != nil {
 				return fmt.Errorf("machine %s of host %s: %w", m.Name, host, err)
 			}
 		}
 		return nil
 	})
-	if err == nil && s.presence.arrive(host) {
+	if err != nil {
+		return err
+	}
+	for _, m := range machines {
+		if s.presence.making(host, m.UUID) == defined {
+			s.presence.forget(host, m.UUID)
+		}
+	}
+	if s.presence.arrive(host) {
 		s.o.Log.Info("host answers", "host", host, "machines", len(machines))
 	}
-	return err
+	return nil
 }
 
 // HostAway notes that a host does not answer: what its VMs do is unknown until it does. Nothing is removed.
@@ -166,7 +176,7 @@ func (d discovery) disk(ctx context.Context, vm VM, uuid string, old []diskRow, 
 		row = diskRow{Disk: Disk{ID: id, Location: vm.Location}, host: d.host, target: disk.Target}
 	}
 	row.vm = vm.ID.String()
-	row.image.Path, row.image.Format = disk.Path, disk.Format
+	row.image.Path, row.image.Format, row.Properties.Target = disk.Path, disk.Format, disk.Target
 	if disk.Size > 0 {
 		row.image.Size = disk.Size
 	}

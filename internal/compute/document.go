@@ -114,6 +114,8 @@ type DiskProperties struct {
 	TimeCreated        time.Time           `json:"timeCreated,omitzero"`
 	ProvisioningState  string              `json:"provisioningState,omitempty"`
 	EncryptionSettings *SettingsCollection `json:"encryptionSettingsCollection,omitempty"`
+	Generation         string              `json:"hyperVGeneration,omitempty"` // V2 boots with UEFI
+	Target             string              `json:"kluisTarget,omitempty"`      // what its host calls it, or is to call it: "vda"
 }
 
 // CreationData says where a disk's content comes from.

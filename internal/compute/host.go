@@ -153,11 +153,19 @@ func (s *Service) readHost(ctx context.Context, name string) (Host, error) {
 type presence struct {
 	mu    sync.Mutex
 	here  map[string]bool
-	begun map[string][]string // UUIDs of machines that are being made, by host
+	begun map[string]progress // by host and UUID
 }
 
+// progress is how far the making of a machine is.
+type progress int
+
+const (
+	begun   progress = iota + 1 // what the host says of it does not count yet
+	defined                     // the host may say that it is not there, in a list that it made before
+)
+
 func newPresence() *presence {
-	return &presence{here: map[string]bool{}, begun: map[string][]string{}}
+	return &presence{here: map[string]bool{}, begun: map[string]progress{}}
 }
 
 // arrive reports whether the host did not answer before.
@@ -181,8 +189,20 @@ func (p *presence) answers(host string) bool {
 	return p.here[host]
 }
 
-func (p *presence) making(host string) []string {
+func (p *presence) begin(host, uuid string)  { p.note(host, uuid, begun) }
+func (p *presence) made(host, uuid string)   { p.note(host, uuid, defined) }
+func (p *presence) forget(host, uuid string) { p.note(host, uuid, 0) }
+
+func (p *presence) note(host, uuid string, how progress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.begun[host])
+	if p.begun[host+" "+uuid] = how; how == 0 {
+		delete(p.begun, host+" "+uuid)
+	}
+}
+
+func (p *presence) making(host, uuid string) progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.begun[host+" "+uuid]
 }

@@ -21,6 +21,10 @@ type Hosts interface {
 	Stop(ctx context.Context, host, uuid string) error
 	// Destroy switches the machine off.
 	Destroy(ctx context.Context, host, uuid string) error
+	// Define makes a machine, which is off.
+	Define(ctx context.Context, host string, spec fabric.MachineSpec) (fabric.Machine, error)
+	// Undefine forgets a machine that is off.
+	Undefine(ctx context.Context, host, uuid string) error
 }
 
 // DiskKeys gets the keys of disks from key vaults, as the principal Azure Disk Encryption.
@@ -148,13 +152,21 @@ func (s *Service) vmOf(ctx context.Context, host, uuid string) (id armid.ID, err
 const linuxKeyFile = "LinuxPassPhraseFileName"
 
 // keysOf gets the keys of a VM's encrypted disks, all or none.
-func (s *Service) keysOf(ctx context.Context, vm armid.ID) (keys []fabric.KeyFile, err error) {
-	disks, err := s.Encryption(ctx, vm)
+func (s *Service) keysOf(ctx context.Context, id armid.ID) ([]fabric.KeyFile, error) {
+	vm, err := s.LookupVM(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.keysFor(ctx, vm)
+}
+
+func (s *Service) keysFor(ctx context.Context, vm VM) (keys []fabric.KeyFile, err error) {
+	disks, err := s.encryptionOf(ctx, vm)
 	if err != nil || len(disks) == 0 {
 		return nil, err
 	}
 	if s.o.DiskKeys == nil {
-		return nil, noDiskKeys(vm)
+		return nil, noDiskKeys(vm.ID)
 	}
 	defer func() {
 		if err != nil {
@@ -165,7 +177,7 @@ func (s *Service) keysOf(ctx context.Context, vm armid.ID) (keys []fabric.KeyFil
 	for i, disk := range disks {
 		name, key, err := s.o.DiskKeys.DiskKey(ctx, disk.SecretURL, disk.KeyURL)
 		if err != nil {
-			return keys, diskKeyMissing(vm, disk, err)
+			return keys, diskKeyMissing(vm.ID, disk, err)
 		}
 		if name == "" || strings.EqualFold(name, linuxKeyFile) {
 			name = linuxKeyFile

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"kluis/internal/armid"
 	"kluis/internal/compute"
 	"kluis/internal/database"
 	"kluis/internal/database/databasetest"
@@ -24,6 +25,8 @@ type switchboard struct {
 	fail  error // of the host
 	shut  error // of the key vault
 	given []secret.Bytes
+	specs []fabric.MachineSpec
+	stuck string // the only call that fails; empty: all do
 }
 
 func (s *switchboard) note(what, host, uuid string, keys []fabric.KeyFile) error {
@@ -31,7 +34,27 @@ func (s *switchboard) note(what, host, uuid string, keys []fabric.KeyFile) error
 		what += " " + k.Name + "=" + string(k.Key.Reveal())
 	}
 	s.asked = append(s.asked, what+" "+host+"/"+uuid[:4])
+	if !strings.HasPrefix(what, s.stuck) {
+		return nil
+	}
 	return s.fail
+}
+
+func (s *switchboard) Define(_ context.Context, host string, spec fabric.MachineSpec) (m fabric.Machine, err error) {
+	s.specs = append(s.specs, spec)
+	m = fabric.Machine{UUID: spec.UUID, Name: spec.Name, State: fabric.Stopped, Definition: []byte("<domain/>")}
+	for i, d := range spec.Disks {
+		m.Disks = append(m.Disks, fabric.MachineDisk{Target: "vd" + string(rune('a'+i)), Path: d.Path, Format: d.Format, Size: d.ExpectedSize})
+	}
+	return m, s.note("define", host, spec.UUID, nil)
+}
+
+func (s *switchboard) Undefine(_ context.Context, host, uuid string) error {
+	return s.note("undefine", host, uuid, nil)
+}
+
+func (s *switchboard) NetworkOf(_ context.Context, nic armid.ID) (string, error) {
+	return "net-of-" + nic.Name(), nil
 }
 
 func (s *switchboard) Start(_ context.Context, host, uuid string, keys []fabric.KeyFile) error {

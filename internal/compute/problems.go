@@ -3,6 +3,7 @@ package compute
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"kluis/internal/armid"
 	"kluis/internal/fabric"
@@ -226,9 +227,28 @@ func foundOnHost(m machineRow) *problem.Error {
 		WithTarget(m.vm.ID.String()).WithAdvice("On the host: virsh undefine %s. Or keep it there and hide it here: put <kluis:vm xmlns:kluis=\"urn:kluis:vm:1\" ignore=\"yes\"/> into its metadata.", m.uuid)
 }
 
-func createsNoMachines(vm VM) *problem.Error {
-	return problem.New(problem.Unsupported, "OperationNotSupported", "The virtual machine %s cannot be created on a host.", vm.ID.Name()).
-		WithTarget("properties.host").WithAdvice("Leave properties.host out.")
+func noSuchHost(vm VM) *problem.Error {
+	return problem.New(problem.Invalid, "HostNotFound", "The virtual machine %s asks for the host %s, which there is not.", vm.ID.Name(), vm.Properties.Host.ID).
+		WithTarget("properties.host").WithAdvice("Take the id of a host from the list: GET …/providers/Microsoft.Compute/hostGroups. Or leave properties.host out, for a virtual machine that is image files at rest.")
+}
+
+func hostAway(vm VM, host string) *problem.Error {
+	return problem.New(problem.Unavailable, "HostUnavailable", "The host %s of the virtual machine %s does not answer.", host, vm.ID.Name()).
+		WithTarget(vm.ID.String()).WithAdvice("Look at libvirtd there and at the way to it, and try again.")
+}
+
+func notRunnable(vm VM, disk diskRow, host string) *problem.Error {
+	why := "its format is " + disk.image.Format + ", and raw and qcow2 are run"
+	if disk.host != "" {
+		why = "it belongs to a machine of the host " + disk.host
+	}
+	return problem.New(problem.Conflict, "OperationNotAllowed", "The disk %s cannot be one of the virtual machine %s on the host %s: %s.", disk.ID.Name(), vm.ID.Name(), host, why).
+		WithTarget(disk.ID.String()).WithAdvice("Restore the disk, or import a copy of its image.")
+}
+
+func vmExists(id armid.ID) *problem.Error {
+	return problem.New(problem.Conflict, "VirtualMachineAlreadyExists", "The virtual machine %s exists by now.", id.Name()).
+		WithTarget(id.String()).WithAdvice("Use that one, or another name.")
 }
 
 func nameTaken(id armid.ID) *problem.Error {
@@ -266,8 +286,12 @@ func hostProblem(m machineRow, action string, err error) error {
 		return problem.New(problem.NotFound, "ResourceNotFound", "The host %s does not have the virtual machine %s any more.", m.host, m.vm.ID.Name()).
 			WithTarget(target).WithAdvice("List the virtual machines again.").WithCause(err)
 	}
+	advice := "Mend what the host complains of; its log has more (journalctl -u libvirtd, /var/log/libvirt/qemu)."
+	if strings.Contains(err.Error(), "Permission denied") {
+		advice = "QEMU runs as a user of its own there, who must get to the disks: keep them in a folder that everybody may pass through (kluis serve --restore-dir /var/lib/libvirt/images/kluis)."
+	}
 	return problem.New(problem.Conflict, "HostRefused", "The host %s did not do %s of the virtual machine %s: %v.", m.host, action, m.vm.ID.Name(), host.Err).
-		WithTarget(target).WithAdvice("Mend what the host complains of; its log has more (journalctl -u libvirtd, /var/log/libvirt/qemu).").WithCause(err)
+		WithTarget(target).WithAdvice("%s", advice).WithCause(err)
 }
 
 func noDiskKeys(vm armid.ID) *problem.Error {

@@ -93,6 +93,9 @@ func queryDisks(ctx context.Context, tx *database.Tx, query string, args ...any)
 }
 
 func deleteDisk(ctx context.Context, tx *database.Tx, id armid.ID) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM guest_states WHERE disk_key = $1`, id.Key()); err != nil {
+		return err
+	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM disks WHERE id_key = $1`, id.Key())
 	return err
 }
@@ -393,4 +396,19 @@ func selectMachinesOn(ctx context.Context, tx *database.Tx, host string) ([]mach
 		all = append(all, m)
 	}
 	return all, rows.Err()
+}
+
+func putGuestState(ctx context.Context, tx *database.Tx, disk armid.ID, sealed []byte) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO guest_states (disk_key, sealed) VALUES ($1, $2)
+		ON CONFLICT (disk_key) DO UPDATE SET sealed = excluded.sealed`, disk.Key(), sealed)
+	return err
+}
+
+// selectGuestState returns nil where there is none.
+func selectGuestState(ctx context.Context, tx *database.Tx, disk armid.ID) (sealed []byte, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT sealed FROM guest_states WHERE disk_key = $1`, disk.Key()).Scan(&sealed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	return sealed, err
 }
