@@ -99,20 +99,37 @@ func (c *Client) ReadAt(p []byte, off int64) (int, error) {
 	if rest := c.size - off; int64(len(p)) > rest {
 		p, eof = p[:rest], io.EOF
 	}
-	done := 0
-	for done < len(p) {
-		part := p[done:min(len(p), done+maxRead)]
-		k := &call{command: cmdRead, off: off + int64(done), buf: part, done: make(chan struct{})}
-		if err := c.send(k, uint32(len(part))); err != nil {
-			return done, err
-		}
-		<-k.done
-		if k.err != nil {
-			return done, k.err
-		}
-		done += len(part)
+	n, err := c.read(p, off)
+	if err != nil {
+		return n, err
 	}
-	return done, eof
+	return n, eof
+}
+
+// read asks for its pieces in order, with some of them in flight, and returns how much it has up to the first that
+// failed. It waits for all that it has asked for: their buffers are the receiver's until then.
+func (c *Client) read(p []byte, off int64) (n int, err error) {
+	var flying []*call
+	for sent := 0; ; {
+		for err == nil && sent < len(p) && len(flying) < readAhead {
+			part := p[sent:min(len(p), sent+readPiece)]
+			k := &call{command: cmdRead, off: off + int64(sent), buf: part, done: make(chan struct{})}
+			if err = c.send(k, uint32(len(part))); err == nil {
+				flying, sent = append(flying, k), sent+len(part)
+			}
+		}
+		if len(flying) == 0 {
+			return n, err
+		}
+		k := flying[0]
+		flying = flying[1:]
+		<-k.done
+		if err == nil {
+			if err = k.err; err == nil {
+				n += len(k.buf)
+			}
+		}
+	}
 }
 
 // BlockStatus yields the extents of [off, off+n) in a context, ascending, without gaps, joined where

@@ -113,7 +113,7 @@ func TestServerAndClient(t *testing.T) {
 		t.Errorf("size %d, read-only %v, multi-conn %v", c.Size(), c.ReadOnly(), c.MultiConn())
 	}
 	got := make([]byte, c.Size())
-	if _, err := c.ReadAt(got, 0); err != nil || !bytes.Equal(got, disk.data) { // in requests of 32 MiB
+	if _, err := c.ReadAt(got, 0); err != nil || !bytes.Equal(got, disk.data) {
 		t.Errorf("reading it all: %v", err)
 	}
 	var data int64
@@ -187,10 +187,12 @@ func TestServerSaysWhatCannotBeRead(t *testing.T) {
 	_, sock := offer(t, ServerOptions{}, Export{Name: "disk", Disk: disk})
 	c := mustDial(t, sock, "disk")
 	p := make([]byte, 1<<20)
-	_, err := c.ReadAt(p, 1<<20)
 	var failed *ServerError
-	if !errors.As(err, &failed) || failed.Errno != errnoIO || strings.Contains(err.Error(), errBad.Error()) {
+	if err := c.do(&call{command: cmdRead, off: 1 << 20, buf: p}, 1<<20); !errors.As(err, &failed) || failed.Errno != errnoIO || strings.Contains(err.Error(), errBad.Error()) {
 		t.Errorf("read of what is damaged: %v", err)
+	}
+	if n, err := c.ReadAt(p, 1<<20); n != readPiece || !errors.As(err, &failed) || !bytes.Equal(p[:n], disk.data[1<<20:][:n]) {
+		t.Errorf("read of what is damaged in its second piece: %d, %v", n, err)
 	}
 	if _, err := c.ReadAt(p, 2<<20); err != nil || !bytes.Equal(p, disk.data[2<<20:]) {
 		t.Errorf("read of what is not: %v", err)

@@ -79,7 +79,7 @@ const (
 	maxString      = 4096     // names and messages; the specification's own limit
 	maxOptReply    = 8192     // one reply in the handshake
 	maxOptReplies  = 256      // replies to one option
-	maxRead        = 32 << 20 // one read; servers must take this much when no limit was negotiated
+	maxRead        = 32 << 20 // one read that a server of ours takes
 	maxWrite       = 32 << 20 // one write; the same holds for it
 	maxStatusSpan  = 1 << 30  // one block status, trim or write of zeroes
 	maxStatusChunk = 4 + 8<<17
@@ -87,6 +87,13 @@ const (
 )
 
 var be = binary.BigEndian
+
+// How a read is asked for: the other side reads the next piece while one is on its way. QEMU answers pieces of a MiB more
+// slowly than these.
+const (
+	readPiece = 256 << 10
+	readAhead = 16 // pieces of one read in flight
+)
 
 // appendOption appends one option of the handshake.
 func appendOption(b []byte, option uint32, data []byte) []byte {
