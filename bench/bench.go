@@ -15,11 +15,12 @@ import (
 // bench is one run of everything.
 type bench struct {
 	options
-	dir  string
-	cold bool // the page cache could be emptied before every step
-	rows []row
+	dir   string
+	cold  bool // the page cache could be emptied before every step
+	table      // the first one, of the store
 
 	notes  []string
+	nbd    table
 	proofs []proof
 
 	asked  []*asked
@@ -43,31 +44,35 @@ func (r row) reached() bool {
 	return r.ratio <= r.limit
 }
 
-func newBench(o options, dir string) (*bench, error) {
-	path, err := filepath.Abs(o.kluis)
-	if err != nil {
-		return nil, err
-	}
-	o.kluis = path
-	for _, tool := range []string{path, "restic", "borg", "cp", "mke2fs"} {
+func newBench(o options, dir string) (_ *bench, err error) {
+	o.kluis, err = filepath.Abs(o.kluis)
+	return &bench{options: o, dir: dir, cold: true}, err
+}
+
+// need fails if a program is not there.
+func need(tools ...string) error {
+	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
-			return nil, fmt.Errorf("%w; 'make bench' installs what is needed", err)
+			return fmt.Errorf("%w; 'make bench' installs what is needed", err)
 		}
 	}
-	return &bench{options: o, dir: dir, cold: true}, nil
+	return nil
 }
 
 func (b *bench) path(name ...string) string {
 	return filepath.Join(append([]string{b.dir}, name...)...)
 }
 
+// table is rows beside each other.
+type table struct{ rows []row }
+
 // atMost and atLeast add a row for a ratio.
-func (b *bench) atMost(what, against string, ratio, limit float64, figures string) {
-	b.rows = append(b.rows, row{what, against, ratio, limit, false, figures})
+func (t *table) atMost(what, against string, ratio, limit float64, figures string) {
+	t.rows = append(t.rows, row{what, against, ratio, limit, false, figures})
 }
 
-func (b *bench) atLeast(what, against string, ratio, limit float64, figures string) {
-	b.rows = append(b.rows, row{what, against, ratio, limit, true, figures})
+func (t *table) atLeast(what, against string, ratio, limit float64, figures string) {
+	t.rows = append(t.rows, row{what, against, ratio, limit, true, figures})
 }
 
 // ratio of two durations.

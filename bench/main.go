@@ -9,7 +9,9 @@
 //
 //	go run ./bench -kluis bin/kluis                    the table, on standard output
 //	go run ./bench -kluis bin/kluis -write docs/performance.md
-//	go run ./bench -only server                        a part of it: store, huge, mixed, proof or server
+//	go run ./bench -only server                        a part of it: store, huge, mixed, proof, server or nbd
+//
+// A part that has a section of its own in the document is written anew there, and the rest stays as it is.
 //
 // The peers are restic and borg as Debian has them, and cp. Emptying the cache needs root; without it the
 // figures are measured all the same, and the table says so.
@@ -35,12 +37,19 @@ type options struct {
 }
 
 func main() {
+	if played, err := play(os.Args[1:]); played {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	var gib float64
 	flag.StringVar(&o.kluis, "kluis", "bin/kluis", "the binary to measure")
 	flag.StringVar(&o.dir, "dir", "", "folder to work in; needs six times the size of the image (default: a temporary one)")
-	flag.StringVar(&o.write, "write", "", "file to write the table to, beside standard output")
-	flag.StringVar(&o.only, "only", "", "measure one part: store, huge, mixed, proof, server")
+	flag.StringVar(&o.write, "write", "", "file to write the report to, or with -only its section, beside standard output")
+	flag.StringVar(&o.only, "only", "", "measure one part: "+names())
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each step is measured")
 	flag.Float64Var(&gib, "gib", 4, "size of the images in GiB")
 	flag.Parse()
@@ -54,6 +63,10 @@ func main() {
 }
 
 func run(ctx context.Context, o options) (err error) {
+	chosen, err := choose(o.only)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp(o.dir, "kluis-bench-")
 	if err != nil {
 		return fmt.Errorf("make a folder for the bench: %w", err)
@@ -63,21 +76,15 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
-	}{{"store", b.ciphertext}, {"huge", b.huge}, {"mixed", b.mixed}, {"proof", b.prove}, {"server", b.service}} {
-		if o.only != "" && o.only != part.name {
-			continue
-		}
-		if err := part.run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", part.name, err)
+	for _, p := range chosen {
+		if err := need(append(p.tools, b.kluis)...); err != nil {
+			return err
 		}
 	}
-	text := b.report()
-	fmt.Print(text)
-	if o.write != "" {
-		return os.WriteFile(o.write, []byte(text), 0o644)
+	for _, p := range chosen {
+		if err := p.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
-	return nil
+	return b.publish(chosen)
 }

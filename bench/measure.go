@@ -56,6 +56,11 @@ func (b *bench) measure(ctx context.Context, m *measured, warm []string, env []s
 	if err := b.settle(warm); err != nil {
 		return err
 	}
+	return b.time(ctx, m, env, command...)
+}
+
+// time is measure, with the page cache as it is.
+func (b *bench) time(ctx context.Context, m *measured, env []string, command ...string) error {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	var out, errs bytes.Buffer

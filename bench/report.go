@@ -9,10 +9,8 @@ import (
 	"time"
 )
 
-// report is the table, with the machine and the day.
-func (b *bench) report() string {
-	var w strings.Builder
-	p := func(format string, args ...any) { fmt.Fprintf(&w, format+"\n", args...) }
+// writeHead is the first part of the report: the machine, the day and the store.
+func (b *bench) writeHead(p printer) {
 	p("# Performance")
 	p("")
 	p("Measured by `make bench` on %s: %d processors (%s), %s of memory, Linux %s, %s.", time.Now().Format("2 January 2006"), runtime.NumCPU(), processor(), memoryOf(), kernel(), runtime.Version())
@@ -24,20 +22,8 @@ func (b *bench) report() string {
 	}
 	p("Image A is 60%% ciphertext and 40%% holes; image B is an ext4 file system half full of programs, libraries and documentation.")
 	p("")
-	p("| what | beside | ratio | goal | | figures |")
-	p("|---|---|---|---|---|---|")
-	reached := 0
-	for _, r := range b.rows {
-		sign, mark := "≤", "not reached"
-		if r.atLeast {
-			sign = "≥"
-		}
-		if r.reached() {
-			mark = "reached"
-			reached++
-		}
-		p("| %s | %s | %.2f | %s %g | %s | %s |", r.what, r.against, r.ratio, sign, r.limit, mark, r.figures)
-	}
+	store := &b.table
+	reached := store.print(p)
 	p("")
 	p("%d of %d goals reached.", reached, len(b.rows))
 	p("")
@@ -48,30 +34,37 @@ func (b *bench) report() string {
 		p("")
 		p("%s", note)
 	}
-	if len(b.proofs) > 0 {
-		p("")
-		p("## The proof of a recovery point")
-		p("")
-		p("Of a disk of 1 TiB, with the cheapest key derivation that the volume allows (the guest chooses how dear it is):")
-		p("")
-		p("| volume | time | read from the disk |")
-		p("|---|---|---|")
-		for _, one := range b.proofs {
-			p("| %s | %s | %s |", one.volume, one.time, one.read)
-		}
-	}
-	b.reportServer(p)
-	return w.String()
 }
 
-// reportServer is the part of the report that is about the server.
-func (b *bench) reportServer(p func(string, ...any)) {
-	if len(b.asked) == 0 {
-		return
+// print adds the rows and returns how many goals were reached.
+func (t *table) print(p printer) (reached int) {
+	p("| what | beside | ratio | goal | | figures |")
+	p("|---|---|---|---|---|---|")
+	for _, r := range t.rows {
+		sign, mark := "≤", "not reached"
+		if r.atLeast {
+			sign = "≥"
+		}
+		if r.reached() {
+			mark = "reached"
+			reached++
+		}
+		p("| %s | %s | %.2f | %s %g | %s | %s |", r.what, r.against, r.ratio, sign, r.limit, mark, r.figures)
 	}
+	return reached
+}
+
+func (b *bench) writeProofs(p printer) {
+	p("Of a disk of 1 TiB, with the cheapest key derivation that the volume allows (the guest chooses how dear it is):")
 	p("")
-	p("## The server")
-	p("")
+	p("| volume | time | read from the disk |")
+	p("|---|---|---|")
+	for _, one := range b.proofs {
+		p("| %s | %s | %s |", one.volume, one.time, one.read)
+	}
+}
+
+func (b *bench) writeServer(p printer) {
 	p("Calls over HTTPS by %d callers at once on the same machine, with %d VMs, %d recovery points and %d secrets:", callers, manyVMs, manyVMs*manyPoints, manySecrets)
 	p("")
 	p("| call | SQLite | PostgreSQL | SQLite over PostgreSQL |")
@@ -88,6 +81,15 @@ func (b *bench) reportServer(p func(string, ...any)) {
 		p("")
 		p("%s", note)
 	}
+}
+
+func (b *bench) writeNBD(p printer) {
+	p("An export of %s of ciphertext, all of it in the page cache, is read to its end on the machine that offers it. Peers: %s; %s.",
+		amount(b.size), version("nbdcopy", "--version"), version("qemu-nbd", "--version"))
+	p("Our client reads as a backup does: over two connections, with as many readers as there are processors, each a MiB at a time. nbdcopy chooses by itself.")
+	p("Each figure is the median of %d runs of the whole process that reads.", b.rounds)
+	p("")
+	b.nbd.print(p)
 }
 
 // amount is a number of bytes for people.
