@@ -2,7 +2,7 @@
 
 GO       ?= go
 BIN      := bin
-DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin btrfs-progs
+DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin nbdkit btrfs-progs
 SERVERS  := postgresql azure-cli
 AZ       := azure-cli libnss-myhostname
 PEERS    := restic borgbackup
