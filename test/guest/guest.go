@@ -112,7 +112,7 @@ func (l *Lab) KeyVolume(ctx context.Context, name, passphrase string) (string, e
 // Config describes a guest.
 type Config struct {
 	Name  string
-	Disks []Disk // vda, vdb, … in order; the first is the one that it unlocks
+	Disks []Disk // vda, vdb, … in order (a CD-ROM in place of vdc is sdc); the first is the one that it unlocks
 	// Arguments of the kernel: guest.format=1 formats a blank first disk, guest.files=N and guest.kb=K say how much is then written.
 	Arguments string
 	Metadata  string // XML to put into <metadata>
@@ -123,7 +123,9 @@ type Config struct {
 type Disk struct {
 	Path, Format string
 	ReadOnly     bool
+	Shareable    bool // other machines may write to it too
 	Block        bool // Path is a block device
+	CDROM        bool // an empty drive if Path is empty
 }
 
 // Guest is a domain that was defined.
@@ -276,7 +278,12 @@ func (g *Guest) Remove(ctx context.Context) error {
 }
 
 var domain = template.Must(template.New("domain").Funcs(template.FuncMap{
-	"target": func(i int) string { return "vd" + string(rune('a'+i)) },
+	"target": func(i int, d Disk) string {
+		if d.CDROM {
+			return "sd" + string(rune('a'+i))
+		}
+		return "vd" + string(rune('a'+i))
+	},
 }).Parse(`<domain type='qemu'>
   <name>{{.Config.Name}}</name>
   {{with .Metadata}}<metadata>{{.}}</metadata>{{end}}
@@ -293,11 +300,11 @@ var domain = template.Must(template.New("domain").Funcs(template.FuncMap{
   <on_poweroff>destroy</on_poweroff>
   <on_crash>destroy</on_crash>
   <devices>
-    {{range $i, $d := .Disks}}<disk type='{{if .Block}}block{{else}}file{{end}}' device='disk'>
+    {{range $i, $d := .Disks}}<disk type='{{if .Block}}block{{else}}file{{end}}' device='{{if .CDROM}}cdrom{{else}}disk{{end}}'>
       <driver name='qemu' type='{{.Format}}' discard='unmap'/>
-      <source {{if .Block}}dev{{else}}file{{end}}='{{.Path}}'/>
-      <target dev='{{target $i}}' bus='virtio'/>
-      {{if .ReadOnly}}<readonly/>{{end}}
+      {{with .Path}}<source {{if $d.Block}}dev{{else}}file{{end}}='{{.}}'/>{{end}}
+      <target dev='{{target $i $d}}' bus='{{if .CDROM}}sata{{else}}virtio{{end}}'/>
+      {{if .ReadOnly}}<readonly/>{{end}}{{if .Shareable}}<shareable/>{{end}}
     </disk>
     {{end}}<serial type='file'><source path='{{.Serial}}'/><target port='0'/></serial>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>

@@ -1,7 +1,7 @@
 // Package libvirt is the fabric of VMs that run: QEMU guests on hosts that libvirt manages.
 //
 // A Host is one libvirt daemon, here or elsewhere. It says which machines it has (inventory.go), tells
-// when that changed (watch.go), and takes snapshots of them while they run (snapshot.go):
+// when that changed (watch.go), and takes snapshots of them while they run (snapshot.go, job.go):
 //
 //	agent answers? -> freeze -> backup job and checkpoint, in one transaction -> thaw -> read over NBD
 //	-> end the job -> (the recovery point is committed) -> drop the older checkpoint

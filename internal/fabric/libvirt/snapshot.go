@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -115,36 +113,6 @@ func (s *snapshot) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-// endLeftOver ends what a process that died has left of its backup: a frozen guest and a job.
-func (h *Host) endLeftOver(ctx context.Context, d lv.Domain) error {
-	if err := h.thawMarked(ctx, d); err != nil {
-		return err
-	}
-	if err := h.endJob(ctx, d); err != nil || !h.local {
-		return err
-	}
-	return os.RemoveAll(h.liveOf(formatUUID(d.UUID)))
-}
-
-// endJob ends a backup job of ours. Its socket tells whose it is.
-func (h *Host) endJob(ctx context.Context, d lv.Domain) error {
-	text, err := ask(ctx, h, callTimeout, func(c *lv.Libvirt) (string, error) { return c.DomainBackupGetXMLDesc(d, 0) })
-	if isCode(err, lv.ErrNoDomainBackup) || isCode(err, lv.ErrOperationInvalid) {
-		return nil // there is none
-	}
-	if err != nil {
-		return fmt.Errorf("look for a backup job of machine %s: %w", d.Name, err)
-	}
-	if !strings.Contains(text, h.o.LiveDir+"/") {
-		return nil
-	}
-	h.o.Log.Warn("a backup job was left behind; it is ended", "machine", d.Name)
-	if err := h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainAbortJob(d) }); err != nil {
-		return fmt.Errorf("end a backup job that was left behind: %w", err)
-	}
-	return h.resumeStopped(ctx, d)
-}
-
 // settleTime is how long a machine that is shutting down is waited for.
 const settleTime = time.Minute
 
@@ -182,21 +150,6 @@ func (s *snapshot) hold(ctx context.Context) error {
 	return nil
 }
 
-// alone makes sure that no other job works on the machine: libvirt would have us wait for half a minute.
-func (h *Host) alone(ctx context.Context, d lv.Domain) error {
-	kind, err := ask(ctx, h, callTimeout, func(c *lv.Libvirt) (int32, error) {
-		kind, _, _, _, _, _, _, _, _, _, _, _, err := c.DomainGetJobInfo(d)
-		return kind, err
-	})
-	if err != nil {
-		return fmt.Errorf("look for other jobs of machine %s: %w", d.Name, err)
-	}
-	if lv.DomainJobType(kind) != lv.DomainJobNone {
-		return h.fault(d.Name, fabric.Busy, errors.New("another job works on it, a migration or a backup of another program"))
-	}
-	return nil
-}
-
 // plan says for each disk how it is read: what changed since the last checkpoint, or all.
 func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 	listed, err := s.h.checkpoints(ctx, s.d)
@@ -209,6 +162,9 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 	there := map[string]fabric.MachineDisk{}
 	for _, d := range disksOf(s.domain) {
 		there[d.Target] = d
+		if d.Left != "" {
+			s.notes = append(s.notes, fmt.Sprintf("Disk %s of the machine was left out: %s", d.Target, d.Left))
+		}
 	}
 	var size int64
 	for _, spec := range vm.Disks {
@@ -283,66 +239,6 @@ func (s *snapshot) beginAfresh(ctx context.Context) error {
 	return s.beginJob(ctx, token{})
 }
 
-func (s *snapshot) beginJob(ctx context.Context, last token) error {
-	backup, err := s.backupXML(last)
-	if err != nil {
-		return err
-	}
-	var checkpoint lv.OptString
-	if s.next.Name != "" {
-		bitmaps := map[string]bool{}
-		for target := range s.next.Disks {
-			bitmaps[target] = true
-		}
-		text, err := checkpointXML(s.next.Name, s.domain, bitmaps)
-		if err != nil {
-			return err
-		}
-		checkpoint = lv.OptString{text}
-	}
-	err = s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainBackupBegin(s.d, backup, checkpoint, 0) })
-	s.begun = err == nil || !isRefusal(err) // a call without an answer may have begun it
-	return err
-}
-
-// isRefusal reports whether libvirt itself said no.
-func isRefusal(err error) bool {
-	_, ok := lvError(err)
-	return ok
-}
-
-func lvError(err error) (lv.Error, bool) { return errors.AsType[lv.Error](err) }
-
-func (s *snapshot) backupXML(last token) (string, error) {
-	wanted := map[string]*disk{}
-	for _, d := range s.disks {
-		wanted[d.target] = d
-	}
-	b := libvirtxml.DomainBackup{Pull: &libvirtxml.DomainBackupPull{
-		Server: &libvirtxml.DomainBackupPullServer{UNIX: &libvirtxml.DomainBackupPullServerUNIX{Socket: s.socket()}},
-		Disks:  &libvirtxml.DomainBackupPullDisks{}}}
-	for _, target := range targetsOf(s.domain) {
-		x := libvirtxml.DomainBackupPullDisk{Name: target, Backup: "no"}
-		if d := wanted[target]; d != nil {
-			x.Backup, x.ExportName = "yes", target
-			x.Scratch = &libvirtxml.DomainDiskSource{File: &libvirtxml.DomainDiskSourceFile{File: s.scratch(target)}}
-			if d.incremental {
-				x.BackupMode, x.Incremental, x.ExportBitmap = "incremental", last.Name, bitmapOf(target)
-			} else {
-				x.BackupMode = "full"
-			}
-		}
-		b.Pull.Disks.Disks = append(b.Pull.Disks.Disks, x)
-	}
-	return b.Marshal()
-}
-
-func (s *snapshot) socket() string { return filepath.Join(s.live, "nbd") }
-
-func (s *snapshot) scratch(target string) string { return filepath.Join(s.live, target+".scratch") }
-
-func bitmapOf(target string) string { return "kluis-" + target }
-
 // Consistency implements fabric.Snapshot.
 func (s *snapshot) Consistency() fabric.Consistency { return s.level }
 
@@ -376,21 +272,12 @@ func (s *snapshot) end(ctx context.Context) error {
 		errs = append(errs, d.close())
 	}
 	if s.begun {
-		errs = append(errs, s.abort(ctx))
+		errs = append(errs, s.h.abort(ctx, s.d))
 	}
 	if s.live != "" && s.h.local {
 		errs = append(errs, os.RemoveAll(s.live))
 	}
 	return errors.Join(errs...)
-}
-
-// abort ends the job on the host. A job that is gone has ended by itself.
-func (s *snapshot) abort(ctx context.Context) error {
-	err := s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainAbortJob(s.d) })
-	if err == nil || lv.IsNotFound(err) || isCode(err, lv.ErrOperationInvalid) {
-		return nil
-	}
-	return fmt.Errorf("end backup job of machine %s: %w", s.d.Name, err)
 }
 
 // Settle implements fabric.Snapshot.

@@ -75,7 +75,7 @@ func (w *warden) end(s *snapshot, why error) {
 	s.h.o.Log.Warn("backup job is ended for the guest's sake", "machine", s.d.Name, "why", why)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := s.abort(ctx); err != nil {
+	if err := s.h.abort(ctx, s.d); err != nil {
 		s.h.o.Log.Error("end backup job", "machine", s.d.Name, "error", err)
 	}
 	if err := s.h.resumeStopped(ctx, s.d); err != nil {
