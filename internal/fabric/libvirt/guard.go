@@ -23,6 +23,9 @@ import (
 //   - a guard, a process of its own, thaws when this process dies or the guest has been frozen for too
 //     long. It holds the other end of a pipe, which the kernel closes whatever way this process ends;
 //   - a mark, a file that is made before the freeze and removed after the thaw, makes the next start thaw.
+//
+// What holds of the file systems holds of the applications: the guard and the next start also run the script that
+// lets them go on.
 
 // GuardRequest is what a guard needs to know.
 type GuardRequest struct {
@@ -117,18 +120,23 @@ func RunGuard(ctx context.Context, in io.Reader, out io.Writer) error {
 	}()
 	late := time.NewTimer(r.Limit)
 	defer late.Stop()
+	alone := false // whom we guarded is dead
 	select {
 	case thawed := <-stand:
 		if thawed {
 			return nil
 		}
+		alone = true
 	case <-late.C:
 	}
 	if err := (agent{h, d}).thawFor(ctx); err != nil {
 		return err
 	}
-	// Whom we guarded may be dead: then saying so to him is the end of us, and comes last.
-	err = unmark(r.Mark)
+	if alone {
+		err = agent{h, d}.resume(ctx)
+	}
+	// To a dead man saying so is the end of us, and comes last.
+	err = errors.Join(err, unmark(r.Mark))
 	_, _ = fmt.Fprintln(out, guardThawed)
 	return err
 }
@@ -178,8 +186,12 @@ func (h *Host) thawMarked(ctx context.Context, d lv.Domain) error {
 	}
 	if runs(state) {
 		h.o.Log.Warn("the guest may have been left frozen; it is thawed", "machine", d.Name)
-		if err := (agent{h, d}).thawFor(ctx); err != nil {
+		a := agent{h, d}
+		if err := a.thawFor(ctx); err != nil {
 			return err
+		}
+		if err := a.resume(ctx); err != nil { // no reason to leave the guest without a backup
+			h.o.Log.Error("script that follows a backup that was cut off", "machine", d.Name, "error", err)
 		}
 	}
 	return unmark(path)

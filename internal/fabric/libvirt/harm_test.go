@@ -78,6 +78,7 @@ func TestTheGuestIsSpared(t *testing.T) {
 	})
 	t.Run("the process dies while the guest is frozen", func(t *testing.T) {
 		h := newHost(t, nil)
+		wantScripts(t, g, 0, false)
 		mark := filepath.Join(h.MarkDir(), vm.UUID)
 		if err := os.WriteFile(mark, nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -97,6 +98,7 @@ func TestTheGuestIsSpared(t *testing.T) {
 		}); err != nil {
 			t.Error("the guard leaves the mark")
 		}
+		ran(t, g, "after")
 		clean(t, g, 0)
 	})
 }

@@ -75,18 +75,25 @@ func (s *snapshot) awaitAgent(ctx context.Context, a agent) error {
 // freeze freezes under all nets. An error means that the guest was let go and no backup may begin.
 func (c *calm) freeze(ctx context.Context) (err error) {
 	h := c.agent.h
-	if c.scripts, err = c.agent.scripts(ctx); err != nil {
-		return err
-	}
-	if err := c.scripts.before(ctx, c.agent); err != nil {
+	wanted, err := c.agent.scripts(ctx)
+	if err != nil {
 		return err
 	}
 	if c.mark, err = h.mark(formatUUID(c.agent.d.UUID)); err != nil {
 		return err
 	}
+	c.scripts = wanted
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.scripts.after(context.WithoutCancel(ctx), c.agent), unmark(c.mark))
+		}
+	}()
+	if err := c.scripts.before(ctx, c.agent); err != nil {
+		return err
+	}
 	if h.o.Guard != nil {
 		if c.guard, err = h.o.Guard(GuardRequest{URI: h.o.URI, Machine: formatUUID(c.agent.d.UUID), Limit: h.o.FreezeLimit, Agent: h.o.AgentTimeout, Mark: c.mark}); err != nil {
-			return errors.Join(err, unmark(c.mark))
+			return err
 		}
 	}
 	c.since = h.o.Now()
@@ -97,6 +104,9 @@ func (c *calm) freeze(ctx context.Context) (err error) {
 	c.level.Level = fabric.FileSystemConsistent
 	if c.scripts.ran {
 		c.level.Level = fabric.ApplicationConsistent
+	}
+	if c.scripts.failed != nil {
+		c.level.Reason = "The script before the backup failed: " + c.scripts.failed.Error() + "."
 	}
 	return nil
 }
@@ -120,9 +130,9 @@ func (c *calm) end(ctx context.Context) (fabric.Consistency, error) {
 	if !c.frozen {
 		return c.level, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, thawPatience)
+	patient, cancel := context.WithTimeout(ctx, thawPatience)
 	defer cancel()
-	err := c.agent.thawFor(ctx)
+	err := c.agent.thawFor(patient)
 	c.level.Frozen = c.agent.h.o.Now().Sub(c.since)
 	if c.guard != nil && err == nil { // else it goes on, on its own
 		late, guardErr := c.guard.Stand()
@@ -134,10 +144,11 @@ func (c *calm) end(ctx context.Context) (fabric.Consistency, error) {
 			c.level.Reason = fmt.Sprintf("The guest's file systems were thawed after %s, before the backup had begun.", c.agent.h.o.FreezeLimit)
 		}
 	}
+	scriptErr := c.scripts.after(ctx, c.agent)
 	if err == nil {
 		err = unmark(c.mark)
 	}
-	if scriptErr := c.scripts.after(ctx, c.agent); scriptErr != nil && c.level.Level == fabric.ApplicationConsistent {
+	if scriptErr != nil && c.level.Level == fabric.ApplicationConsistent {
 		c.level.Reason = "The script that follows the backup failed: " + scriptErr.Error() + "."
 	}
 	return c.level, err

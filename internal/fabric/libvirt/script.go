@@ -29,7 +29,8 @@ type scripts struct {
 	Seconds    int      `json:"timeoutInSeconds"`
 	GoOn       bool     `json:"continueBackupOnFailure"`
 
-	ran bool // the script before has run and was content
+	ran    bool  // the script before has run and was content
+	failed error // it has run and was not, and the guest wants the backup all the same
 }
 
 // parseScripts reads the file. A guest wrote it.
@@ -61,16 +62,16 @@ func (a agent) scripts(ctx context.Context) (scripts, error) {
 	return parseScripts(text)
 }
 
-// before runs the script that brings the applications to rest.
+// before runs the script that brings the applications to rest. Whatever comes of it, after is to follow.
 func (s *scripts) before(ctx context.Context, a agent) error {
 	if s.Before == "" {
 		return nil
 	}
 	err := s.try(ctx, a, s.BeforeAt, s.Before, s.BeforeArgs)
-	if err != nil && !s.GoOn {
-		return errors.Join(err, s.try(ctx, a, s.AfterAt, s.After, s.AfterArgs))
+	if err != nil && (!s.GoOn || ctx.Err() != nil) {
+		return err
 	}
-	s.ran = err == nil
+	s.ran, s.failed = err == nil, err
 	return nil
 }
 
@@ -80,6 +81,15 @@ func (s *scripts) after(ctx context.Context, a agent) error {
 		return nil
 	}
 	return s.try(ctx, a, s.AfterAt, s.After, s.AfterArgs)
+}
+
+// resume runs that script in a guest whose backup nobody has ended.
+func (a agent) resume(ctx context.Context) error {
+	s, err := a.scripts(ctx)
+	if err != nil {
+		return err
+	}
+	return s.after(ctx, a)
 }
 
 func (s *scripts) try(ctx context.Context, a agent, again int, program string, args []string) (err error) {
