@@ -41,12 +41,15 @@ type config struct {
 	SealIdentity   string `yaml:"seal-identity"`
 	SealPassphrase string `yaml:"seal-passphrase-file"`
 	KeyServices    string `yaml:"key-services"`
+
+	Outside issuerConfig `yaml:",inline"`
 }
 
 func defaults() config {
 	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Requests: 120_000, Node: "kluis",
 		LiveDir: "/var/lib/libvirt/qemu/kluis", Reserve: "1GiB", KeyDir: "/run/kluis",
-		Locations: []string{"westeurope", "northeurope", "uksouth", "eastus", "westus2", "southeastasia"}, LogLevel: "info"}
+		Locations: []string{"westeurope", "northeurope", "uksouth", "eastus", "westus2", "southeastasia"}, LogLevel: "info",
+		Outside: issuerConfig{SubjectClaim: "sub", GroupsClaim: "groups"}}
 }
 
 const environment = "KLUIS_"
@@ -72,6 +75,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.SealIdentity, "seal-identity", c.SealIdentity, "file of the age identities that open the root key (default: DATA/seal/seal-identity.txt)")
 	f.StringVar(&c.SealPassphrase, "seal-passphrase-file", c.SealPassphrase, "file of the passphrase that protects the identity file (default: there is none)")
 	f.StringVar(&c.KeyServices, "key-services", c.KeyServices, "file that names the key services outside this server which may be asked (key vaults, OpenBao or HashiCorp Vault), and as whom; none is asked without it")
+	c.Outside.bind(f)
 	f.StringVar(&c.LogLevel, "log-level", c.LogLevel, "debug, info, warn or error")
 }
 
@@ -157,6 +161,9 @@ func (c *config) check() error {
 	}
 	if c.Requests < 0 {
 		return fmt.Errorf("requests-per-minute is %d; 0 is no limit", c.Requests)
+	}
+	if err := c.Outside.check(); err != nil {
+		return err
 	}
 	if !domainName.MatchString(c.Domain) {
 		return fmt.Errorf("domain %q is not a domain name, such as localhost or backup.example.com", c.Domain)

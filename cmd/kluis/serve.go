@@ -30,6 +30,7 @@ import (
 	"kluis/internal/deployment"
 	"kluis/internal/fabric/image"
 	"kluis/internal/identity"
+	"kluis/internal/issuer"
 	"kluis/internal/job"
 	"kluis/internal/keyservice"
 	"kluis/internal/keyvault"
@@ -284,6 +285,7 @@ type parts struct {
 	install installation
 	root    *seal.Root
 	outside *keyservice.Services
+	issuer  *issuer.Issuer // whose tokens are believed beside our own; nil: nobody's
 
 	tls     *tls.Config
 	caFile  string
@@ -305,8 +307,11 @@ type parts struct {
 }
 
 func (p *parts) buildServices(ctx context.Context, c config, host string) (err error) {
+	if p.issuer, err = c.Outside.open(); err != nil {
+		return err
+	}
 	if p.identity, err = identity.New(ctx, identity.Options{DB: p.db, TenantID: p.install.TenantID, SubscriptionID: p.install.SubscriptionID,
-		Issuer: p.base, Now: time.Now, Rand: rand.Reader, Seal: p.root}); err != nil {
+		Issuer: p.base, Now: time.Now, Rand: rand.Reader, Seal: p.root, Outside: believed(p.issuer), OutsideAudiences: c.Outside.Audience}); err != nil {
 		return err
 	}
 	p.resources = resources.New(resources.Options{DB: p.db, Authorizer: p.identity, TenantID: p.install.TenantID,
@@ -399,6 +404,9 @@ func (p *parts) close() error {
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())
+	}
+	if p.issuer != nil {
+		p.issuer.Close()
 	}
 	if p.db != nil {
 		errs = append(errs, p.db.Close())

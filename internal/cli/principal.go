@@ -52,7 +52,7 @@ var onePrincipal = append(principalColumns[:len(principalColumns):len(principalC
 
 func describe(c client.Credential) string {
 	words := []string{c.KeyID, c.Kind}
-	for _, word := range []string{c.Thumbprint, c.DisplayName} {
+	for _, word := range []string{c.Thumbprint, c.DisplayName, c.Issuer} {
 		if word != "" {
 			words = append(words, word)
 		}
@@ -95,7 +95,7 @@ func principalCommand() *cobra.Command {
 	})
 	return noun("principal", "Applications that may log in",
 		"A principal is an application that logs in with a client secret or a certificate. What it may do is said by its roles. PRINCIPAL is a name, a client id or an object id.\nPeople are principals, too: see 'kluis user'.",
-		principalCreate(), list, show, principalRotate(), principalRedirects(), remove, principalRotateSigningKey(),
+		principalCreate(), list, show, principalRotate(), principalRedirects(), principalTrust(), principalUntrust(), remove, principalRotateSigningKey(),
 		principalEnable("disable", "Keep a principal from logging in; its tokens stop working at once", false),
 		principalEnable("enable", "Let a disabled principal log in again", true))
 }
@@ -181,6 +181,9 @@ kluis principal rotate ci --keep --expires 2027-01-31   # the old ones still wor
 			}
 			if !c.is("keep") {
 				for _, previous := range old.Properties.Credentials {
+					if previous.Issuer != "" { // what is trusted outside is another matter
+						continue
+					}
 					if err := c.RemoveCredential(c.ctx(), id, previous.KeyID); err != nil {
 						return err
 					}
@@ -213,6 +216,47 @@ stay good until they end, within the hour; with --revoke-tokens they are refused
 every client gets new ones with its secret or refresh token. What is printed are the keys that are believed, the one that signs first.`
 	cmd.Flags().Bool("revoke-tokens", false, "refuse all tokens that were signed before")
 	return cmd
+}
+
+func principalTrust() *cobra.Command {
+	cmd := verb("trust PRINCIPAL", "Let the holders of tokens of another issuer act as a principal", `
+kluis principal trust ci --subject system:serviceaccount:build:runner
+kluis principal trust operators --group backup-operators`, cobra.ExactArgs(1), func(c *call) error {
+		if (c.flag("subject") == "") == (c.flag("group") == "") {
+			return usagef("say either --subject or --group")
+		}
+		id, err := c.principal(c.args[0])
+		if err != nil {
+			return err
+		}
+		added, err := c.Trust(c.ctx(), id, client.Outside{Issuer: c.flag("issuer"), Subject: c.flag("subject"), Group: c.flag("group")})
+		if err != nil {
+			return err
+		}
+		return details(c, added, itself, []column[client.Credential]{{"Credential", describe}})
+	})
+	cmd.Long = `Let the holders of tokens of another issuer act as a principal, with its roles: those whose token names the subject, or the
+group. A subject goes before groups; a token whose groups are trusted by several principals is refused.
+The issuer is the one that the server is told of (kluis serve --oidc-issuer).`
+	cmd.Flags().String("subject", "", "who it is, as the token names him (claim sub, unless the server is told otherwise)")
+	cmd.Flags().String("group", "", "a group, as the token names it (claim groups, unless the server is told otherwise)")
+	cmd.Flags().String("issuer", "", "URL of the issuer (default: the one that the server is told of)")
+	return cmd
+}
+
+func principalUntrust() *cobra.Command {
+	return verb("untrust PRINCIPAL CREDENTIAL", "Take away what 'trust' gave; the id is shown by 'show'",
+		"kluis principal untrust ci 0f9b7f43-90a4-4c36-8c8c-6e0e5d8f2a11", cobra.ExactArgs(2), func(c *call) error {
+			id, err := c.principal(c.args[0])
+			if err != nil {
+				return err
+			}
+			if err := c.RemoveCredential(c.ctx(), id, c.args[1]); err != nil {
+				return err
+			}
+			c.done("Removed %s.", c.args[1])
+			return nil
+		})
 }
 
 func principalRedirects() *cobra.Command {

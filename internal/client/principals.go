@@ -38,6 +38,7 @@ type Credential struct {
 	Kind        string `json:"kind"`
 	DisplayName string `json:"displayName,omitempty"`
 	Thumbprint  string `json:"thumbprint,omitempty"`
+	Issuer      string `json:"issuer,omitempty"`
 	Start       string `json:"startDateTime"`
 	End         string `json:"endDateTime,omitempty"`
 	SecretText  string `json:"secretText,omitempty"`
@@ -135,6 +136,20 @@ func (c *Client) SetRedirectURIs(ctx context.Context, id string, uris []string) 
 	var p Principal
 	err := c.do(ctx, http.MethodPost, c.principalID(id).String()+"/setRedirectUris", versionPrincipals, map[string]any{"redirectUris": uris}, &p)
 	return p, err
+}
+
+// Outside names who holds tokens of another issuer: by subject, or by group.
+type Outside struct {
+	Issuer  string `json:"issuer,omitempty"` // empty: the one that the server is told of
+	Subject string `json:"subject,omitempty"`
+	Group   string `json:"group,omitempty"`
+}
+
+// Trust lets him act as a principal.
+func (c *Client) Trust(ctx context.Context, id string, o Outside) (Credential, error) {
+	var added Credential
+	err := c.do(ctx, http.MethodPost, c.principalID(id).String()+"/trust", versionPrincipals, o, &added)
+	return added, err
 }
 
 // RemoveCredential takes one away.

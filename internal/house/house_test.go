@@ -48,7 +48,7 @@ var floors = []struct {
 	{"joiners", []string{"internal/proof"}, []string{"internal/volume", "internal/secret"}, "joins bytes and keys"},
 	{"engines", []string{"internal/recovery", "internal/volume", "internal/fabric", "internal/nbd", "internal/seal", "internal/certificate"},
 		[]string{"internal/objects", "internal/secret"}, "each can be run alone and knows nothing of Azure"},
-	{"outside", []string{"internal/keyservice"}, []string{"internal/secret"}, "speaks the wire of other people's key services, knows no server"},
+	{"outside", []string{"internal/keyservice", "internal/issuer"}, []string{"internal/secret"}, "speaks the wire of other people's key services and issuers, knows no server"},
 	{"cellar", []string{"internal/job", "internal/database", "internal/objects"}, []string{"internal/database", "internal/problem"},
 		"the standard library and their drivers; a job stores the problem it ended with"},
 	{"leaves", []string{"internal/problem", "internal/secret", "internal/armid", "internal/tooltest"}, nil, "the standard library only"},
@@ -68,7 +68,7 @@ var fences = []struct {
 	rooms    []string
 	why      string
 }{
-	{"net/http", []string{"internal/api", "internal/client", "internal/keyservice", "cmd/kluis", "bench"}, "a service never sees a request"},
+	{"net/http", []string{"internal/api", "internal/client", "internal/keyservice", "internal/issuer", "cmd/kluis", "bench"}, "a service never sees a request"},
 	{"math/rand", []string{"bench"}, "ids and keys come from crypto/rand, given from outside"},
 	{"github.com/spf13/cobra", []string{"internal/cli", "cmd/kluis"}, "commands are the CLI's"},
 	{"github.com/vbauerster/mpb/v8", []string{"internal/cli", "demo"}, "progress bars are for people at a terminal"},

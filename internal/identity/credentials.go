@@ -49,6 +49,7 @@ type Credential struct {
 	Kind       CredentialKind
 	Name       string
 	Thumbprint string // of a certificate: SHA-1, as Azure's clients name it
+	Issuer     string // of a subject or group outside, which is the name
 	Created    time.Time
 	Expires    time.Time // zero: never
 }
@@ -58,7 +59,7 @@ type credential struct {
 	Credential
 	principal string
 	salt      []byte
-	proof     []byte // hash of a secret; a certificate, DER; of a password, the number of its recipe and the hash
+	proof     []byte // hash of a secret; a certificate, DER; of a password, the number of its recipe and the hash; an issuer outside
 }
 
 func (c credential) expired(now time.Time) bool { return !c.Expires.IsZero() && !now.Before(c.Expires) }
@@ -124,10 +125,10 @@ func (s *Service) addCredential(ctx context.Context, idOrAppID string, c credent
 	})
 }
 
-// RemoveCredential takes one away. Tokens that were got with it work until they expire.
+// RemoveCredential takes one away. Tokens that were got with it work until they expire. A password is only replaced.
 func (s *Service) RemoveCredential(ctx context.Context, idOrAppID, credentialID string) error {
 	return s.db.InTx(ctx, func(tx *database.Tx) error {
-		p, err := s.application(ctx, tx, idOrAppID)
+		p, err := s.changeable(ctx, tx, idOrAppID)
 		if err != nil {
 			return err
 		}

@@ -195,6 +195,14 @@ func (d Directory) AddSecret(ctx context.Context, id, name string, expires time.
 	return d.s.AddSecret(ctx, id, name, expires)
 }
 
+// Trust lets the holders of tokens from outside act as a principal.
+func (d Directory) Trust(ctx context.Context, id string, kind CredentialKind, value, issuer string) (Credential, error) {
+	if err := d.authorize(ctx, "/write"); err != nil {
+		return Credential{}, err
+	}
+	return d.s.Trust(ctx, id, kind, value, issuer)
+}
+
 // SetRedirectURIs says where sign-ins of people to an application may lead back to.
 func (d Directory) SetRedirectURIs(ctx context.Context, id string, uris []string) (Entry, error) {
 	if err := d.authorize(ctx, "/write"); err != nil {

@@ -62,6 +62,9 @@ type Options struct {
 	Rand           io.Reader // nil: crypto/rand
 	Seal           Sealer
 	KeyLife        time.Duration // after which a new key signs tokens; zero: DefaultKeyLife
+
+	Outside          Outside  // an issuer that is believed beside our own; nil: none
+	OutsideAudiences []string // what its tokens may be for
 }
 
 // Service is the identity of one tenant. It is safe for concurrent use.
@@ -74,12 +77,16 @@ type Service struct {
 	rand         io.Reader
 	seal         Sealer
 	keyLife      time.Duration
-	keys         atomic.Pointer[[]signingKey] // newest first; never empty
-	looked       atomic.Int64                 // when a key was looked for that was not there, in Unix microseconds
-	attempts     attempts                     // of applications
-	guesses      attempts                     // of people
-	typed        attempts                     // user codes, by where they come from
-	passwords    passwords
+
+	outside          Outside // nil: none
+	outsideAudiences []string
+
+	keys      atomic.Pointer[[]signingKey] // newest first; never empty
+	looked    atomic.Int64                 // when a key was looked for that was not there, in Unix microseconds
+	attempts  attempts                     // of applications
+	guesses   attempts                     // of people
+	typed     attempts                     // user codes, by where they come from
+	passwords passwords
 }
 
 // New opens the service. At the first start it makes the signing key.
@@ -93,7 +100,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		db: o.DB, tenant: o.TenantID, subscription: o.SubscriptionID,
 		issuer: strings.TrimRight(o.Issuer, "/") + "/" + o.TenantID + "/v2.0",
-		now:    o.Now, rand: o.Rand, seal: o.Seal, keyLife: o.KeyLife,
+		now:    o.Now, rand: o.Rand, seal: o.Seal, keyLife: o.KeyLife, outside: o.Outside, outsideAudiences: o.OutsideAudiences,
 		attempts: attempts{allowance: drawn}, guesses: attempts{allowance: chosen}, typed: attempts{allowance: drawn}, passwords: newPasswords(),
 	}
 	if s.rand == nil {

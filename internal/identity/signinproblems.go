@@ -128,6 +128,32 @@ func sessionEnded(objectID string) *problem.Error {
 		WithAdvice(signInOnceMore)
 }
 
+func outsideAway(issuer string) *problem.Error {
+	return problem.New(problem.Unavailable, "IssuerUnavailable", "The issuer '%s' of the access token can't be asked for its keys.", issuer).
+		WithAdvice("Try again; if it lasts, see to it that this server reaches the issuer.")
+}
+
+func noOutsideIssuer() *problem.Error {
+	return problem.New(problem.Invalid, "InvalidCredential", "This server is told of no issuer outside, and none was named.").
+		WithTarget("issuer").WithAdvice("Name the issuer, and start the server with --oidc-issuer.")
+}
+
+func alreadyTrusted(c Credential, principal string) *problem.Error {
+	return problem.New(problem.Conflict, "FederatedCredentialExists", "The %s '%s' of this issuer is trusted already, by the principal '%s'.", c.Kind, clip(c.Name), principal).
+		WithTarget(principal).WithAdvice("Take it away there first: kluis principal untrust.")
+}
+
+func nobodyTrusts(subject string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidToken, "No principal trusts the subject '%s' of the access token, nor one of its groups.", clip(subject)).
+		WithAdvice("Have an administrator say whom it stands for: kluis principal trust.")
+}
+
+func severalTrust(subject, principals string) *problem.Error {
+	return problem.New(problem.Unauthenticated, CodeInvalidToken,
+		"Several principals trust groups of the access token of '%s' (%s), and nothing says which is meant.", clip(subject), clip(principals)).
+		WithAdvice("Have an administrator trust the subject itself: kluis principal trust.")
+}
+
 func badRedirectURI(why string) *problem.Error {
 	return problem.New(problem.Invalid, "InvalidRedirectURI", "The redirect URIs can't be used: %s.", why).
 		WithTarget("redirectUris").WithAdvice("Give https URLs, or http ones on localhost, each exactly as the application sends it.")

@@ -274,7 +274,7 @@ func insertCredential(ctx context.Context, tx *database.Tx, c credential) error 
 }
 
 func deleteCredential(ctx context.Context, tx *database.Tx, objectID, id string) (bool, error) {
-	return changed(tx.ExecContext(ctx, `DELETE FROM identity_credentials WHERE principal = $1 AND id = $2`, objectID, id))
+	return changed(tx.ExecContext(ctx, `DELETE FROM identity_credentials WHERE principal = $1 AND id = $2 AND kind <> $3`, objectID, id, PasswordCredential))
 }
 
 func deleteCredentials(ctx context.Context, tx *database.Tx, objectID string, kind CredentialKind) error {
@@ -283,15 +283,26 @@ func deleteCredentials(ctx context.Context, tx *database.Tx, objectID string, ki
 }
 
 func credentialsOf(ctx context.Context, tx *database.Tx, objectID string) ([]credential, error) {
-	return rowsOf(ctx, tx, func(row scanner) (c credential, err error) {
-		var created, expires int64
-		err = row.Scan(&c.ID, &c.principal, &c.Kind, &c.Name, &c.salt, &c.proof, &created, &expires)
-		c.Created, c.Expires = database.Time(created), database.Time(expires)
-		if c.Kind == CertificateCredential {
-			c.Thumbprint = thumbprint(c.proof)
-		}
-		return c, err
-	}, `SELECT id, principal, kind, name, salt, proof, created_at, expires_at FROM identity_credentials WHERE principal = $1 ORDER BY created_at, id`, objectID)
+	return rowsOf(ctx, tx, scanCredential, selectCredentials+`WHERE principal = $1 ORDER BY created_at, id`, objectID)
+}
+
+func credentialsOfKind(ctx context.Context, tx *database.Tx, kind CredentialKind) ([]credential, error) {
+	return rowsOf(ctx, tx, scanCredential, selectCredentials+`WHERE kind = $1 ORDER BY created_at, id`, kind)
+}
+
+const selectCredentials = `SELECT id, principal, kind, name, salt, proof, created_at, expires_at FROM identity_credentials `
+
+func scanCredential(row scanner) (c credential, err error) {
+	var created, expires int64
+	err = row.Scan(&c.ID, &c.principal, &c.Kind, &c.Name, &c.salt, &c.proof, &created, &expires)
+	c.Created, c.Expires = database.Time(created), database.Time(expires)
+	switch c.Kind {
+	case CertificateCredential:
+		c.Thumbprint = thumbprint(c.proof)
+	case SubjectCredential, GroupCredential:
+		c.Issuer = string(c.proof)
+	}
+	return c, err
 }
 
 // insertAssertion says whether it is new.

@@ -10,6 +10,7 @@
 //	POST   …/principals/{id}/removeCredential                 {keyId}
 //	POST   …/principals/{id}/disable, …/enable
 //	POST   …/principals/{id}/setRedirectUris                  {redirectUris}
+//	POST   …/principals/{id}/trust                            {subject or group, issuer?}
 //	POST   …/providers/Kluis.Identity/createUser              {userPrincipalName, displayName?, password?, role?, scope?}
 //	POST   …/principals/{id}/resetPassword                    {password?}
 //	POST   …/principals/{id}/revokeSignInSessions
@@ -45,6 +46,7 @@ type Directory interface {
 	Delete(ctx context.Context, id string) error
 	SetDisabled(ctx context.Context, id string, disabled bool) (identity.Entry, error)
 	AddSecret(ctx context.Context, id, name string, expires time.Time) (identity.Credential, secret.Bytes, error)
+	Trust(ctx context.Context, id string, kind identity.CredentialKind, value, issuer string) (identity.Credential, error)
 	SetRedirectURIs(ctx context.Context, id string, uris []string) (identity.Entry, error)
 	AddCertificate(ctx context.Context, id, name string, certificate []byte, expires time.Time) (identity.Credential, error)
 	RemoveCredential(ctx context.Context, id, credentialID string) error
@@ -59,7 +61,7 @@ func Provider(d Directory) arm.Provider {
 		{Type: "Kluis.Identity", Actions: map[string]arm.Handler{"createPrincipal": h.create, "createUser": h.createUser, "rotateSigningKey": h.rotateSigningKey}},
 		{Type: identity.PrincipalType, List: h.list, Get: h.get, Delete: h.remove, Actions: map[string]arm.Handler{
 			"addSecret": h.addSecret, "addCertificate": h.addCertificate, "removeCredential": h.removeCredential,
-			"disable": h.setDisabled(true), "enable": h.setDisabled(false), "setRedirectUris": h.setRedirectURIs, "resetPassword": h.resetPassword, "revokeSignInSessions": h.endSessions}},
+			"disable": h.setDisabled(true), "enable": h.setDisabled(false), "setRedirectUris": h.setRedirectURIs, "trust": h.trust, "resetPassword": h.resetPassword, "revokeSignInSessions": h.endSessions}},
 	}}
 }
 
@@ -89,6 +91,7 @@ type credential struct {
 	Kind        string `json:"kind"`
 	DisplayName string `json:"displayName,omitempty"`
 	Thumbprint  string `json:"thumbprint,omitempty"`
+	Issuer      string `json:"issuer,omitempty"`
 	Start       string `json:"startDateTime"`
 	End         string `json:"endDateTime,omitempty"`
 	SecretText  string `json:"secretText,omitempty"`
@@ -112,7 +115,7 @@ func encode(id armid.ID, e identity.Entry) entry {
 }
 
 func encodeCredential(c identity.Credential) credential {
-	return credential{KeyID: c.ID, Kind: string(c.Kind), DisplayName: c.Name, Thumbprint: c.Thumbprint, Start: stamp(c.Created), End: stamp(c.Expires)}
+	return credential{KeyID: c.ID, Kind: string(c.Kind), DisplayName: c.Name, Thumbprint: c.Thumbprint, Issuer: c.Issuer, Start: stamp(c.Created), End: stamp(c.Expires)}
 }
 
 func stamp(t time.Time) string {
@@ -162,6 +165,9 @@ type request struct {
 
 	RedirectURIs []string `json:"redirectUris"`
 	RevokeTokens bool     `json:"revokeTokens"`
+	Subject      string   `json:"subject"`
+	Group        string   `json:"group"`
+	Issuer       string   `json:"issuer"`
 }
 
 // place is where the role is given.
@@ -259,6 +265,25 @@ func (h door) rotateSigningKey(ctx context.Context, r *arm.Request) (*arm.Reply,
 		all[i] = credential{KeyID: k.ID, Kind: "signingKey", Start: stamp(k.Created)}
 	}
 	return arm.OK(map[string]any{"keys": all}), nil
+}
+
+func (h door) trust(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	q, _, err := read(r)
+	if err != nil {
+		return nil, err
+	}
+	kind, value := identity.SubjectCredential, q.Subject
+	if q.Subject == "" {
+		kind, value = identity.GroupCredential, q.Group
+	} else if q.Group != "" {
+		return nil, problem.New(problem.Invalid, "InvalidRequestContent", "A subject or a group is trusted, not both at once.").
+			WithTarget("group").WithAdvice("Send two requests.")
+	}
+	c, err := h.d.Trust(ctx, r.ID.Name(), kind, value, q.Issuer)
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(encodeCredential(c)), nil
 }
 
 func (h door) setRedirectURIs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
