@@ -25,7 +25,7 @@ const vmType = "Microsoft.Compute/virtualMachines"
 func vmCommand() *cobra.Command {
 	return noun("vm", "Virtual machines",
 		"A VM is a machine of a libvirt host that the server looks after, or image files under folders that it allows.", append(vmPower(),
-			vmRegister(), vmEncryption(),
+			vmRegister(), vmCreate(), vmEncryption(),
 			verb("list", "List the VMs", "kluis vm list", cobra.NoArgs, func(c *call) error {
 				all, err := c.VMs(c.ctx(), c.scope())
 				if err != nil {
@@ -56,6 +56,42 @@ func vmCommand() *cobra.Command {
 				return nil
 			}),
 		)...)
+}
+
+func vmCreate() *cobra.Command {
+	cmd := verb("create NAME", "Make a VM of disks that exist", `
+kluis vm create web-2 -g prod --attach-os-disk web-2-os --attach-data-disk web-2-data`, cobra.ExactArgs(1), func(c *call) error {
+		id, err := c.id(c.args[0], vmType)
+		if err != nil {
+			return err
+		}
+		var disks []client.Disk
+		for _, name := range append([]string{c.flag("attach-os-disk")}, c.list("attach-data-disk")...) {
+			disk, err := c.id(name, diskType)
+			if err != nil {
+				return err
+			}
+			d, err := c.Disk(c.ctx(), disk)
+			if err != nil {
+				return err
+			}
+			disks = append(disks, d)
+		}
+		osType := c.flag("os-type")
+		if osType == "" {
+			osType = disks[0].Properties.OSType
+		}
+		vm, err := c.PutVM(c.ctx(), id, client.VMOf(c.flag("location"), osType, disks[0], disks[1:]...))
+		if err != nil {
+			return err
+		}
+		return details(c, vm, rawOf, vmColumns)
+	})
+	f := cmd.Flags()
+	f.String("attach-os-disk", "", "disk that the VM boots from, name or id")
+	f.StringArray("attach-data-disk", nil, "another disk, name or id; may be given several times, in the order of LUNs")
+	f.String("os-type", "", "Linux or Windows (default: what the disk says)")
+	return locationFlag(require(cmd, "attach-os-disk"))
 }
 
 func vmRegister() *cobra.Command {

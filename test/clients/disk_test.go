@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/compute/armcompute/v7"
@@ -130,4 +131,38 @@ func TestSnapshots(t *testing.T) {
 			t.Errorf("there are %d snapshots left", len(page.Value))
 		}
 	}
+}
+
+// TestDisksByCommand does the same with the commands of kluis.
+func TestDisksByCommand(t *testing.T) {
+	s := start(t)
+	content := s.newDisk(t, "data")
+	in := []string{"-g", group}
+	run := func(args ...string) string { return s.run(t, append(args, in...)...) }
+	run("snapshot", "create", "kept", "--disk", "data", "-l", location)
+	if got := run("snapshot", "list"); !strings.Contains(got, "kept") || !strings.Contains(got, "Unattached") {
+		t.Errorf("the list is\n%s", got)
+	}
+	run("disk", "create", "again", "--snapshot", "kept", "-l", location)
+	run("vm", "create", "vm", "--attach-os-disk", "again", "-l", location)
+	folder := t.TempDir()
+	for thing, name := range map[string]string{"snapshot": "kept", "disk": "again"} {
+		file := filepath.Join(folder, name)
+		run(thing, "download", name, file)
+		if got := must[[]byte](t)(os.ReadFile(file)); !bytes.Equal(got, content) {
+			t.Errorf("the %s is another", thing)
+		}
+		run(thing, "access", "grant", name, "--for", "10m")
+		if got := run(thing, "show", name); !strings.Contains(got, "ActiveSAS") {
+			t.Errorf("%s: %s", thing, got)
+		}
+		run(thing, "access", "revoke", name)
+	}
+	run("disk", "download", "again", filepath.Join(folder, "vhd"), "--format", "vhd")
+	if got := must[[]byte](t)(os.ReadFile(filepath.Join(folder, "vhd"))); len(got) != len(content)+512 {
+		t.Errorf("the vhd has %d bytes", len(got))
+	}
+	run("snapshot", "delete", "kept")
+	run("vm", "delete", "vm")
+	run("disk", "delete", "again")
 }
