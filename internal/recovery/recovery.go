@@ -154,7 +154,7 @@ type DiskOptions struct {
 	// same size.
 	Changed bool
 	// Audit is how many bytes to read beyond the changed extents, at random, to see whether they leave
-	// something out. If so, the error is an UnreportedError.
+	// something out. If so, the error is an UnreportedError, and the writer can write the disk without Changed.
 	Audit int64
 	// ChunkSize is a power of two from 64 KiB to 1 MiB; 0 means that of the parent, or else the store's, or
 	// 256 KiB for a disk that compresses. A parent with chunks of another size saves nothing.

@@ -20,11 +20,15 @@ import (
 )
 
 // WriteDisk writes a disk into the point and returns when all of it is durable. An error of the source
-// names the offset; it ends the writer, as every error does, and harms no other point.
+// names the offset; it ends the writer, as every error does, and harms no other point. Only after an UnreportedError can
+// the disk be written again, as a whole: nothing of it is in the point yet.
 func (w *Writer) WriteDisk(ctx context.Context, name string, src Source, o DiskOptions) (Counters, error) {
 	w.turn.Lock()
 	defer w.turn.Unlock()
 	d, err := w.writeDisk(ctx, name, src, o)
+	if _, lie := errors.AsType[*UnreportedError](err); lie {
+		return Counters{}, fmt.Errorf("write disk %q: %w", name, err)
+	}
 	if err != nil {
 		return Counters{}, fmt.Errorf("write disk %q: %w", name, w.fail(err))
 	}
