@@ -225,6 +225,17 @@ func (w *world) thawed(ctx context.Context) error {
 // same stops the guest, backs it up once more and fails unless what a restore writes is what its image holds.
 func (w *world) same() {
 	w.t.Helper()
+	w.stop()
+	p := w.point(w.begin())
+	if d := p.Properties.Disks[0]; !d.Incremental {
+		w.t.Errorf("the last backup read all: %s", d.Rescanned)
+	}
+	w.equals(p)
+}
+
+// stop shuts the guest down and waits until it is off.
+func (w *world) stop() {
+	w.t.Helper()
 	ctx := w.t.Context()
 	if _, err := guest.Virsh(ctx, "shutdown", "--mode", "agent", w.g.Name); err != nil {
 		w.t.Fatal(err)
@@ -235,13 +246,14 @@ func (w *world) same() {
 	}); err != nil {
 		w.t.Fatal(err)
 	}
-	p := w.point(w.begin())
-	if d := p.Properties.Disks[0]; !d.Incremental {
-		w.t.Errorf("the last backup read all: %s", d.Rescanned)
-	}
+}
+
+// equals fails unless what a restore of a point writes is what the image of the guest holds, which is off.
+func (w *world) equals(p client.Point) {
+	w.t.Helper()
 	restored := w.restore(p)
 	raw := filepath.Join(w.t.TempDir(), "raw")
-	if out, err := exec.CommandContext(ctx, "qemu-img", "convert", "-O", "raw", w.image, raw).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(w.t.Context(), "qemu-img", "convert", "-O", "raw", w.image, raw).CombinedOutput(); err != nil {
 		w.t.Fatalf("qemu-img convert: %v: %s", err, out)
 	}
 	if got, want := sumOf(w.t, restored), sumOf(w.t, raw); got != want {
