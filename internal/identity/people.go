@@ -149,6 +149,20 @@ func (s *Service) SignIn(ctx context.Context, name string, password secret.Bytes
 	return s.full(r.Principal), nil
 }
 
+// ChangePassword is for a person himself: who knows the password gives himself another one, and is then signed out everywhere.
+// As SignIn, it returns the person also with a refusal.
+func (s *Service) ChangePassword(ctx context.Context, name string, password, chosen secret.Bytes) (Principal, error) {
+	p, err := s.SignIn(ctx, name, password)
+	if err != nil {
+		return p, err
+	}
+	if chosen.Len() == 0 {
+		return p, badPassword()
+	}
+	_, err = s.ResetPassword(ctx, p.ObjectID, chosen)
+	return p, err
+}
+
 // UserNamed finds a person by his sign-in name.
 func (s *Service) UserNamed(ctx context.Context, name string) (p Principal, err error) {
 	err = s.db.Read(ctx, func(tx *database.Tx) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +97,29 @@ func TestPeople(t *testing.T) {
 	})
 }
 
+// A person changes his password by the one he has, and is signed out.
+func TestChangePassword(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		s := newService(t, db, newClock())
+		ada := addAda(t, s)
+		o := must(s.Redeem(t.Context(), redemption(must(s.NewCode(t.Context(), ada, asked()))(t))))(t)
+		change := func(old, chosen string) error {
+			_, err := s.ChangePassword(t.Context(), "ada", text(old), text(chosen))
+			return err
+		}
+		wantCode(t, change("wrong horse battery", "another one entirely"), problem.Unauthenticated, identity.CodeInvalidGrant)
+		wantCode(t, change(passphrase, "short"), problem.Invalid, "PasswordDoesNotComply")
+		wantCode(t, change(passphrase, ""), problem.Invalid, "PasswordDoesNotComply")
+		must(s.SignIn(t.Context(), "ada", text(passphrase)))(t)
+		must(0, change(passphrase, "another one entirely"))(t)
+		_, err := s.SignIn(t.Context(), "ada", text(passphrase))
+		wantCode(t, err, problem.Unauthenticated, identity.CodeInvalidGrant)
+		must(s.SignIn(t.Context(), "ada", text("another one entirely")))(t)
+		_, err = s.Verify(t.Context(), o.AccessToken, audience)
+		wantCode(t, err, problem.Unauthenticated, identity.CodeInvalidToken)
+	})
+}
+
 // What is an application's is not a person's, and the other way round.
 func TestPeopleAreNoApplications(t *testing.T) {
 	databasetest.Each(t, func(t *testing.T, db *database.DB) {
@@ -167,6 +192,19 @@ func TestGuessing(t *testing.T) {
 	for range 2 { // and is then as good as new
 		_, err := s.SignIn(t.Context(), "ada", text("wrong horse battery"))
 		wantCode(t, err, problem.Unauthenticated, identity.CodeInvalidGrant)
+	}
+	var all sync.WaitGroup
+	var looked atomic.Int32
+	for range 20 { // many at once don't get ahead of the count
+		all.Go(func() {
+			_, err := s.SignIn(t.Context(), "bob", text("wrong horse battery"))
+			if problem.Of(err) != nil && problem.Of(err).Code == identity.CodeInvalidGrant {
+				looked.Add(1)
+			}
+		})
+	}
+	if all.Wait(); looked.Load() != 10 {
+		t.Errorf("%d guesses at once were looked at", looked.Load())
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

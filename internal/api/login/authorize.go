@@ -1,7 +1,6 @@
 package login
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -71,7 +70,7 @@ func (d *door) authorize(w http.ResponseWriter, r *http.Request) {
 		d.sendBack(w, r, a, client, oauthFields(err))
 		return
 	}
-	p := page{Title: "Sign in", Client: client.Name, Username: clip(a.hint), Destination: origin(a.wanted.RedirectURI), CSRF: d.csrf(w, r)}
+	p := page{Title: "Sign in", Client: client.Name, Password: d.passwordURL(), Username: clip(a.hint), Destination: origin(a.wanted.RedirectURI), CSRF: d.csrf(w, r)}
 	if r.Method == http.MethodGet {
 		d.show(w, http.StatusOK, "signin", p.Destination, p)
 		return
@@ -137,19 +136,21 @@ func (d *door) signIn(r *http.Request, clientID string) (identity.Principal, err
 	password := secret.New([]byte(r.PostForm.Get("password")))
 	defer password.Wipe()
 	person, err := d.identity.SignIn(r.Context(), r.PostForm.Get("username"), password)
-	d.logSignIn(r.Context(), person, clientID, err)
+	d.logPerson(r, "signed in", person, clientID, err)
 	return person, err
 }
 
-func (d *door) logSignIn(ctx context.Context, person identity.Principal, clientID string, err error) {
-	level, message, code, text := slog.LevelInfo, "signed in", "", ""
+// logPerson writes down what came of it when somebody showed a password. A name that is nobody's is not written down: it
+// may be a password that was typed into the wrong field.
+func (d *door) logPerson(r *http.Request, done string, person identity.Principal, clientID string, err error) {
+	level, message, code, text := slog.LevelInfo, done, "", ""
 	if p := problem.Of(err); p != nil {
 		message, code = "sign-in refused", p.Code
 	} else if err != nil {
 		level, message, text = slog.LevelError, "sign-in failed", err.Error()
 	}
-	d.options.Logger.LogAttrs(ctx, level, message, slog.String("principal", person.ObjectID), slog.String("user", person.SignInName),
-		slog.String("client", clip(clientID)), slog.String("code", code), slog.String("error", text))
+	d.options.Logger.LogAttrs(r.Context(), level, message, slog.String("principal", person.ObjectID), slog.String("user", person.SignInName),
+		slog.String("client", clip(clientID)), slog.String("from", remote(r)), slog.String("code", code), slog.String("error", text))
 }
 
 // sendBack leads the person back to the client, with what it asked for or with an error.

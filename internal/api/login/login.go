@@ -79,6 +79,8 @@ func Handler(s *identity.Service, o Options) http.Handler {
 		"POST /oauth2/v2.0/devicecode":               d.deviceCode,
 		"POST /oauth2/devicecode":                    d.deviceCode,
 		"GET /oauth2/continue.js":                    d.script,
+		"GET /oauth2/password":                       d.passwordPage,
+		"POST /oauth2/password":                      d.passwordPage,
 		"GET /oauth2/deviceauth":                     d.devicePage,
 		"POST /oauth2/deviceauth":                    d.devicePage,
 		"GET /v2.0/.well-known/openid-configuration": d.configuration,

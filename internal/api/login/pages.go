@@ -42,6 +42,7 @@ type page struct {
 	Destination string  // where the person goes when it is done
 	Fields      []field // what the destination gets
 	Script      string  // that sends them there
+	Password    string  // where one changes it
 }
 
 type field struct{ Name, Value string }

@@ -337,3 +337,34 @@ func TestDeviceCode(t *testing.T) {
 		t.Error("the log tells secrets")
 	}
 }
+
+// A person finds the page where he changes his password, and signs in with the new one.
+func TestChangePassword(t *testing.T) {
+	var log strings.Builder
+	s, _, _ := newIdentity(t, base)
+	addAda(t, s)
+	h := newHandler(s, &log)
+	link := regexp.MustCompile(`<a href="([^"]*)">Change your password`).FindStringSubmatch(newBrowser(t, h).open(authorizeURL()).page)
+	b := newBrowser(t, h).open(base + link[1])
+	const chosen = "a staple of correct horses"
+	for name, c := range map[string]struct {
+		password, chosen, again string
+		status                  int
+	}{
+		"a wrong password": {"wrong", chosen, chosen, http.StatusUnauthorized},
+		"two that differ":  {passphrase, chosen, chosen + "x", http.StatusBadRequest},
+		"a short one":      {passphrase, "short", "short", http.StatusBadRequest},
+		"none":             {passphrase, "", "", http.StatusBadRequest},
+	} {
+		if b.submit("username", "ada", "password", c.password, "chosen", c.chosen, "again", c.again); b.status != c.status || !strings.Contains(b.page, `role="alert"`) {
+			t.Errorf("%s: %d %s", name, b.status, b.page)
+		}
+	}
+	if b.submit("username", "ada", "password", passphrase, "chosen", chosen, "again", chosen); b.status != http.StatusOK || !strings.Contains(b.page, "is changed") {
+		t.Fatalf("%d %s", b.status, b.page)
+	}
+	newBrowser(t, h).open(authorizeURL()).submit("username", "ada", "password", chosen, "action", "allow").led()
+	if !strings.Contains(log.String(), "password changed") || strings.Contains(log.String(), chosen) || strings.Contains(log.String(), passphrase) {
+		t.Errorf("log is %s", &log)
+	}
+}
