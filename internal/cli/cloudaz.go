@@ -32,7 +32,7 @@ az backup vault list`, cobra.NoArgs, func(c *call) error {
 		if err != nil {
 			return err
 		}
-		secret, err := c.secretCommand()
+		login, err := c.azLogin()
 		if err != nil {
 			return err
 		}
@@ -54,11 +54,12 @@ az backup vault list`, cobra.NoArgs, func(c *call) error {
 				fmt.Sprintf("grep -qsF %s %s || az cloud register --name %s --cloud-config %s", quote(authority),
 					quote(filepath.Join(dir, "clouds.config")), quote(cloud.Name), quote(string(azCloud(authority, c.Endpoint(), cloud)))),
 				"az cloud set --name " + quote(cloud.Name) + " --only-show-errors",
-				secret + " | az login --service-principal --username " + quote(c.ClientID()) + " --tenant " + quote(c.TenantID()) + " --password @- --output none --only-show-errors",
+				login,
 			},
 		})
 	})
-	cmd.Long = `Print what signs the azure-cli in here, as the principal of the admin file; eval "$(kluis cloud az)" does it.
+	cmd.Long = `Print what signs the azure-cli in here, as the principal of the admin file; eval "$(kluis cloud az)" does it. With
+--device-code a person signs in: az shows a code, which is typed into a page of the server.
 
 az gets a folder of its own for what it keeps, so that nothing of what you use it for elsewhere changes; it is the
 folder that this command prints, and that it makes. az keeps the client secret in it. To have az as it was, open another
@@ -66,7 +67,17 @@ shell. A file in the folder mends a fault of Debian's package when az starts; se
 
 The authority is in the style of AD FS, since with one in the style of Entra az asks a public host whether it is genuine.`
 	cmd.Flags().String("config-dir", "", "folder for what az keeps (default: one for each server, in your configuration folder)")
+	cmd.Flags().Bool("device-code", false, "have a person sign in (kluis user create), instead of the principal of the admin file")
 	return cmd
+}
+
+// azLogin is the command that signs in.
+func (c *call) azLogin() (string, error) {
+	if c.is("device-code") {
+		return "az login --use-device-code --output none", nil
+	}
+	secret, err := c.secretCommand()
+	return secret + " | az login --service-principal --username " + quote(c.ClientID()) + " --tenant " + quote(c.TenantID()) + " --password @- --output none --only-show-errors", err
 }
 
 // azCloud describes the server in az's own words, all of them: az has no flag for the place of Microsoft Graph, where
