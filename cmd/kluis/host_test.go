@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"kluis/internal/client"
@@ -27,6 +28,9 @@ func (s *server) command(args ...string) (string, error) {
 	return string(out), err
 }
 
+// nobody is a user who has nothing.
+const nobody = 65534
+
 // keyFolder is a folder in memory that QEMU gets through.
 func keyFolder(t *testing.T) string {
 	t.Helper()
@@ -39,7 +43,8 @@ func keyFolder(t *testing.T) string {
 }
 
 // A machine that somebody defined on the host is found; it gets a key that nobody has seen, encrypts its disk with it,
-// and comes up. Without the key vault's leave it is not even stopped.
+// and comes up. Without the key vault's leave it is not even stopped. The server is nobody on this machine, but for
+// libvirt's socket and the folder for keys.
 func TestMachineOfAHost(t *testing.T) {
 	lab, ctx := guest.Shared(t), t.Context()
 	name := guest.Name("host")
@@ -51,8 +56,16 @@ func TestMachineOfAHost(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	keys := keyFolder(t)
-	s := newServer(t, "", "--hosts", "lab="+guest.URI, "--key-dir", keys, "--live-dir", t.TempDir(), "--allow-images", lab.Dir)
+	keys, way := keyFolder(t), guest.NewProxy(t)
+	var user *syscall.Credential
+	if os.Geteuid() == 0 {
+		user = &syscall.Credential{Uid: nobody, Gid: nobody}
+		way.Give(t, nobody)
+		if err := os.Chown(keys, nobody, -1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := newServerAs(t, user, "", "--hosts", "lab="+way.URI(), "--key-dir", keys, "--live-dir", t.TempDir(), "--allow-images", lab.Dir)
 	id := s.VMID(name, name)
 	eventually := func(what string, is func() bool) {
 		t.Helper()

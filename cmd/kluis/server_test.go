@@ -50,6 +50,7 @@ type server struct {
 	dir    string // the data folder
 	images string // the folder it may read images from
 	args   []string
+	user   *syscall.Credential // as whom it runs; nil: as whoever runs the test
 	cmd    *exec.Cmd
 	log    *stage.Log
 	exited chan error
@@ -63,7 +64,13 @@ const storeVariable = "KLUIS_TEST_STORE"
 // newServer starts a server on a fresh data folder. The test ends it.
 func newServer(t *testing.T, databaseURL string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, dir: filepath.Join(t.TempDir(), "data"), images: t.TempDir()}
+	return newServerAs(t, nil, databaseURL, args...)
+}
+
+// newServerAs is newServer as another user.
+func newServerAs(t *testing.T, user *syscall.Credential, databaseURL string, args ...string) *server {
+	t.Helper()
+	s := &server{user: user, t: t, dir: filepath.Join(t.TempDir(), "data"), images: t.TempDir()}
 	s.args = append([]string{"serve", "--data", s.dir, "--listen", "127.0.0.1:0", "--allow-images", s.images, "--log-level", "info"}, args...)
 	if place := os.Getenv(storeVariable); place != "" {
 		at, query, _ := strings.Cut(place, "?")
@@ -71,6 +78,9 @@ func newServer(t *testing.T, databaseURL string, args ...string) *server {
 	}
 	if databaseURL != "" {
 		s.args = append(s.args, "--database", databaseURL)
+	}
+	if user != nil {
+		s.handOver(int(user.Uid))
 	}
 	s.start()
 	t.Cleanup(func() {
@@ -84,6 +94,20 @@ func newServer(t *testing.T, databaseURL string, args ...string) *server {
 	return s
 }
 
+// handOver lets a user at what the server needs.
+func (s *server) handOver(uid int) {
+	s.t.Helper()
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Chown(s.dir, uid, -1); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, dir := range []string{filepath.Dir(s.dir), s.images, filepath.Dir(must[string](s.t)(binary()))} {
+		guest.Open(s.t, dir)
+	}
+}
+
 // start runs the binary until it says that it is ready.
 func (s *server) start() {
 	s.t.Helper()
@@ -95,6 +119,7 @@ func (s *server) start() {
 		s.log = &stage.Log{}
 	}
 	s.cmd = exec.Command(path, s.args...)
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.user}
 	s.cmd.Stderr = s.log
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {

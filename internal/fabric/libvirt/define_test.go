@@ -54,17 +54,13 @@ func firmwareMachine(t *testing.T, name, dir string) (uuid string) {
 // What a machine is beside its disks is read, and a machine that is made of it has all of it: firmware and its variables,
 // TPM, and what others noted; with an identity, disks and addresses of its own.
 func TestGuestStateComesBack(t *testing.T) {
-	needDaemon(t)
+	guest.Need(t)
 	tooltest.Need(t, "swtpm", "swtpm_setup")
 	if _, err := os.Stat("/usr/share/OVMF/OVMF_CODE_4M.fd"); err != nil {
 		tooltest.Missing(t, "UEFI firmware: %v", err)
 	}
 	ctx, dir := t.Context(), t.TempDir()
-	for at := dir; at != "/tmp" && at != "/"; at = filepath.Dir(at) {
-		if err := os.Chmod(at, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	guest.Open(t, dir)
 	h, err := libvirt.New(libvirt.Options{Name: "lab", URI: guest.URI, LiveDir: filepath.Join(dir, "live"), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +128,7 @@ func TestGuestStateComesBack(t *testing.T) {
 
 // A machine that never was gets an agent's channel, and runs.
 func TestDefineFresh(t *testing.T) {
-	needDaemon(t)
+	guest.Need(t)
 	dir := t.TempDir()
 	h, err := libvirt.New(libvirt.Options{Name: "lab", URI: guest.URI, LiveDir: dir, Now: time.Now})
 	if err != nil {

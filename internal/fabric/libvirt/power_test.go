@@ -176,7 +176,7 @@ func follow(t *testing.T, h *libvirt.Host, rebooted func(ctx context.Context, uu
 
 // A machine that cannot start leaves nothing, and is none the worse.
 func TestStartThatFails(t *testing.T) {
-	needDaemon(t)
+	guest.Need(t)
 	keys, err := os.MkdirTemp("/dev/shm", "kluis-test-")
 	if err != nil {
 		t.Fatal(err)

@@ -3,8 +3,6 @@ package libvirt_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +13,8 @@ import (
 
 	"kluis/internal/fabric"
 	"kluis/internal/fabric/libvirt"
-	"kluis/internal/tooltest"
+	"kluis/test/guest"
 )
-
-const daemonSocket = "/run/libvirt/libvirt-sock"
 
 // virsh runs a program that others wrote, so that what is tested does not test itself.
 func virsh(t *testing.T, args ...string) string {
@@ -28,59 +24,6 @@ func virsh(t *testing.T, args ...string) string {
 		t.Fatalf("virsh %s: %v: %s", args[0], err, out)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-// proxy is a way to the libvirt daemon that can be cut.
-type proxy struct {
-	path string
-	mu   sync.Mutex
-	l    net.Listener
-	open []net.Conn
-}
-
-func newProxy(t *testing.T) *proxy {
-	p := &proxy{path: filepath.Join(t.TempDir(), "sock")}
-	p.listen(t)
-	t.Cleanup(p.cut)
-	return p
-}
-
-func (p *proxy) listen(t *testing.T) {
-	l, err := net.Listen("unix", p.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.mu.Lock()
-	p.l = l
-	p.mu.Unlock()
-	go func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := net.Dial("unix", daemonSocket)
-			if err != nil {
-				near.Close()
-				continue
-			}
-			p.mu.Lock()
-			p.open = append(p.open, near, far)
-			p.mu.Unlock()
-			go func() { io.Copy(near, far); near.Close() }()
-			go func() { io.Copy(far, near); far.Close() }()
-		}
-	}()
-}
-
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.l.Close()
-	for _, c := range p.open {
-		c.Close()
-	}
-	p.open = nil
 }
 
 // seen collects what a watch tells.
@@ -164,21 +107,11 @@ func removeMachine(name string) {
 	}
 }
 
-func needDaemon(t *testing.T) {
-	t.Helper()
-	tooltest.Need(t, "virsh", "qemu-system-x86_64")
-	if c, err := net.Dial("unix", daemonSocket); err != nil {
-		tooltest.Missing(t, "libvirtd does not answer: %v", err)
-	} else {
-		c.Close()
-	}
-}
-
 // A watch follows what is done on the host by others, and finds it again when the way there was cut.
 func TestWatch(t *testing.T) {
-	needDaemon(t)
-	p := newProxy(t)
-	h, err := libvirt.New(libvirt.Options{Name: "lab", URI: "qemu:///system?socket=" + p.path, LiveDir: t.TempDir(), Now: time.Now})
+	guest.Need(t)
+	p := guest.NewProxy(t)
+	h, err := libvirt.New(libvirt.Options{Name: "lab", URI: p.URI(), LiveDir: t.TempDir(), Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +123,7 @@ func TestWatch(t *testing.T) {
 	s.until("defined", name, state(fabric.Stopped))
 	virsh(t, "start", name)
 	s.until("running", name, state(fabric.Running))
-	p.cut()
+	p.Cut()
 	// A list that was read before the cut may still be on its way.
 	for away := false; !away; {
 		select {
@@ -203,7 +136,7 @@ func TestWatch(t *testing.T) {
 		}
 	}
 	virsh(t, "destroy", name)
-	p.listen(t)
+	p.Mend(t)
 	s.until("off", name, state(fabric.Stopped))
 	virsh(t, "undefine", name)
 	s.until("gone", name, gone)
