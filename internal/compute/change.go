@@ -17,6 +17,13 @@ func (s *Service) ChangeDisk(ctx context.Context, id armid.ID, body json.RawMess
 	if err := s.o.Authorizer.Authorize(ctx, DiskType+"/write", id); err != nil {
 		return Disk{}, err
 	}
+	was, err := s.LookupDisk(ctx, id)
+	if err == nil {
+		err = mayPatch(ctx, s, was, id, body)
+	}
+	if err != nil {
+		return Disk{}, err
+	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		old, err := selectDisk(ctx, tx, id)
 		if err != nil {
@@ -44,6 +51,13 @@ func (s *Service) ChangeDisk(ctx context.Context, id armid.ID, body json.RawMess
 // a VM lets go of the data disks that are not in a new list.
 func (s *Service) ChangeVM(ctx context.Context, id armid.ID, body json.RawMessage) (vm VM, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, VMType+"/write", id); err != nil {
+		return VM{}, err
+	}
+	was, err := s.LookupVM(ctx, id)
+	if err == nil {
+		err = mayPatch(ctx, s, was, id, body)
+	}
+	if err != nil {
 		return VM{}, err
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {

@@ -136,7 +136,10 @@ func (s *Service) PutDisk(ctx context.Context, d Disk) (_ Disk, created bool, er
 	d.Properties.ProvisioningState = "" // what a client says of it does not count
 	row := diskRow{Disk: d}
 	// A look at the file is slow and is no part of the transaction, where what was found is looked for again.
-	_, err = s.diskRow(ctx, d.ID)
+	was, err := s.diskRow(ctx, d.ID)
+	if err := s.mayName(ctx, was.named(), d.named()); err != nil {
+		return Disk{}, false, err
+	}
 	if created = isNotFound(err); created && d.isCopy() {
 		d, err = s.beginDisk(ctx, d)
 		return d, true, err
@@ -379,11 +382,13 @@ func (s *Service) PutVM(ctx context.Context, vm VM) (_ VM, created bool, err err
 		return VM{}, false, err
 	}
 	vm.dropReadOnly()
-	if vm.Properties.Host != nil {
-		if _, err := s.LookupVM(ctx, vm.ID); isNotFound(err) {
-			vm, err = s.create(ctx, vm)
-			return vm, err == nil, err
-		}
+	was, err := s.LookupVM(ctx, vm.ID)
+	if err := s.mayName(ctx, was.named(), vm.named()); err != nil {
+		return VM{}, false, err
+	}
+	if isNotFound(err) && vm.Properties.Host != nil {
+		vm, err = s.create(ctx, vm)
+		return vm, err == nil, err
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		old, err := selectVM(ctx, tx, vm.ID)

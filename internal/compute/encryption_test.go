@@ -149,3 +149,49 @@ func TestUnknownMembersComeBackUnchanged(t *testing.T) {
 		}
 	}
 }
+
+// Who may change a disk or a VM must have a right to the key vault, too, to name its keys: they are handed to the VM. What
+// is named already may be put back.
+func TestNamingKeysIsAuthorized(t *testing.T) {
+	h, ctx := newHost(t, databasetest.Open(t, "sqlite:"+t.TempDir()+"/db")), t.Context()
+	disk, err := func() (compute.Disk, error) {
+		d, _, err := h.PutDisk(ctx, h.encryptedDisk("os", settings("one", true)))
+		return d, err
+	}()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm := h.mustPutVM(h.vm("vm", "os"))
+	h.denied = "Microsoft.KeyVault/vaults/deploy/action"
+	if _, _, err := h.PutDisk(ctx, disk); err != nil {
+		t.Errorf("put back what was got: %v", err)
+	}
+	body := fmt.Sprintf(`{"properties":{"encryptionSettingsCollection":{"enabled":true,"encryptionSettings":[{%s}]}}}`, settings("two", true))
+	withKeys := vm
+	withKeys.Properties.StorageProfile.OSDisk.EncryptionSettings = document[*compute.EncryptionSettings](t, `{"enabled":true,%s}`, settings("two", true))
+	for what, do := range map[string]func() error{
+		"a new disk":     func() error { _, _, err := h.PutDisk(ctx, h.encryptedDisk("new", settings("one", true))); return err },
+		"a disk changed": func() error { _, err := h.ChangeDisk(ctx, disk.ID, []byte(body)); return err },
+		"a VM put":       func() error { _, _, err := h.PutVM(ctx, withKeys); return err },
+		"a VM changed": func() error {
+			_, err := h.ChangeVM(ctx, vm.ID, fmt.Appendf(nil, `{"properties":{"storageProfile":{"osDisk":{"encryptionSettings":{"enabled":true,%s}}}}}`, settings("two", true)))
+			return err
+		},
+	} {
+		if err := do(); !problem.Is(err, "AuthorizationFailed") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	h.denied = ""
+	if _, _, err := h.PutVM(ctx, withKeys); err != nil {
+		t.Fatal(err)
+	}
+	h.denied = "Microsoft.KeyVault/vaults/deploy/action"
+	another := fmt.Appendf(nil, `{"properties":{"storageProfile":{"osDisk":{"encryptionSettings":{"diskEncryptionKey":{"secretUrl":%q}}}}}}`, fmt.Sprintf(secretURL, "three"))
+	if _, err := h.ChangeVM(ctx, vm.ID, another); !problem.Is(err, "AuthorizationFailed") {
+		t.Errorf("another secret of the same key vault: %v", err)
+	}
+	if _, err := h.ChangeVM(ctx, vm.ID, []byte(`{"tags":{"a":"b"}}`)); err != nil {
+		t.Errorf("another change: %v", err)
+	}
+}
