@@ -134,6 +134,12 @@ func (p *parts) newDeployments() *deployment.Service {
 			return err
 		}
 	}
+	for _, typ := range documents.PartTypes {
+		deployers[typ] = func(ctx context.Context, id armid.ID, _ string, body json.RawMessage) error {
+			_, _, err := p.resources.PutPart(ctx, id, body)
+			return err
+		}
+	}
 	return deployment.New(deployment.Options{DB: p.db, Authorizer: p.identity, TenantID: p.install.TenantID, Deployers: deployers,
 		GroupLocation: func(ctx context.Context, group string) (string, error) {
 			g, err := p.resources.Group(ctx, group)

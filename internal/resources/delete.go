@@ -33,7 +33,7 @@ type Contents interface {
 // network, and what a key vault holds may still be wanted by whoever looks why something could not be deleted.
 var (
 	first = []string{"Microsoft.RecoveryServices/vaults", "Microsoft.Compute/virtualMachines"}
-	after = []string{"Microsoft.Compute/disks", "Microsoft.Network/virtualNetworks", "Microsoft.Storage/storageAccounts", "Microsoft.KeyVault/vaults"}
+	after = []string{"Microsoft.Compute/disks", "Microsoft.Network/virtualNetworks", "Microsoft.Network/networkSecurityGroups", "Microsoft.Storage/storageAccounts", "Microsoft.KeyVault/vaults"}
 )
 
 // rank is a resource's place in the order of deletion.

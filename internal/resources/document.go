@@ -128,6 +128,19 @@ func decode(id armid.ID, body json.RawMessage) (object, error) {
 
 // complete adds to a body what every resource tells of itself.
 func complete(id armid.ID, doc object) (json.RawMessage, error) {
+	if partsWithin[id.Type()] != "" {
+		var properties object
+		if err := json.Unmarshal(doc["properties"], &properties); err != nil {
+			return nil, err
+		}
+		if err := nameParts(id, properties); err != nil {
+			return nil, err
+		}
+		var err error
+		if doc["properties"], err = json.Marshal(properties); err != nil {
+			return nil, err
+		}
+	}
 	for name, value := range map[string]string{"id": id.String(), "name": id.Name(), "type": id.Type()} {
 		text, err := json.Marshal(value)
 		if err != nil {
@@ -179,14 +192,16 @@ func (s *Service) Documents(ctx context.Context, scope armid.ID, typ string) (al
 	return all, err
 }
 
-// DeleteDocument removes a resource; one that is not there is no error.
+// DeleteDocument removes a resource that no other names; one that is not there is no error.
 func (s *Service) DeleteDocument(ctx context.Context, id armid.ID) (existed bool, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, id.Type()+"/delete", id); err != nil {
 		return false, err
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
-		existed, err = deleteDocument(ctx, tx, id)
-		return err
+		if existed, err = deleteDocument(ctx, tx, id); err != nil || !existed {
+			return err
+		}
+		return s.unused(ctx, tx, id)
 	})
 	return existed, err
 }

@@ -72,3 +72,25 @@ func documentNotFound(id armid.ID) *problem.Error {
 		id.Type(), id.Name(), id.ResourceGroup).
 		WithTarget(id.String()).WithAdvice("Check resource group and name.")
 }
+
+// inUse refuses to delete what another resource names. Azure has a code for each type.
+func inUse(id, by armid.ID) *problem.Error {
+	code := "InUseResourceCannotBeDeleted"
+	switch {
+	case id.Is("Microsoft.Network/virtualNetworks"), id.Is("Microsoft.Network/virtualNetworks/subnets"):
+		code = "InUseSubnetCannotBeDeleted"
+	case id.Is("Microsoft.Network/networkSecurityGroups"):
+		code = "InUseNetworkSecurityGroupCannotBeDeleted"
+	case id.Is("Microsoft.Network/publicIPAddresses"):
+		code = "PublicIPAddressCannotBeDeleted"
+	}
+	return problem.New(problem.Invalid, code, "%s is in use by %s and cannot be deleted.", id.Name(), by.String()).
+		WithTarget(id.String()).WithAdvice("Delete or change that first.")
+}
+
+func isNotFound(err error) bool { return err != nil && problem.KindOf(err) == problem.NotFound }
+
+func notAList(id armid.ID, property string) *problem.Error {
+	return problem.New(problem.Invalid, "InvalidRequestFormat", "The property %s of %s is not a list of objects.", property, id.Name()).
+		WithTarget(property).WithAdvice("Send a list of JSON objects, each with a name.")
+}

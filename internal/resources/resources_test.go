@@ -277,7 +277,8 @@ func TestDocuments(t *testing.T) {
 		}
 		id := root.String() + "/resourceGroups/web/providers/Microsoft.Network/virtualNetworks/VNet"
 		want := `{"id":"` + id + `","location":"westeurope","name":"VNet",` +
-			`"properties":{"big":12345678901234567890,"provisioningState":"Succeeded","subnets":[{"name":"default"}]},"type":"Microsoft.Network/virtualNetworks"}`
+			`"properties":{"big":12345678901234567890,"provisioningState":"Succeeded","subnets":[` +
+			`{"id":"` + id + `/subnets/default","name":"default","properties":{"provisioningState":"Succeeded"},"type":"Microsoft.Network/virtualNetworks/subnets"}]},"type":"Microsoft.Network/virtualNetworks"}`
 		if string(d.Body) != want {
 			t.Errorf("document\n%s\nwant\n%s", d.Body, want)
 		}

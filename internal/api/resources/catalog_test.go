@@ -125,7 +125,7 @@ func TestProviders(t *testing.T) {
 		at(a.body, "resourceTypes", 0, "locations", 0) != "North Europe" || a.body["registrationState"] != "Registered" {
 		t.Errorf("provider %s", a.raw)
 	}
-	if a := d.want(200, "", d.send("GET", subscription+"/providers/Microsoft.Network/resourceTypes", "")); length(a) != 4 {
+	if a := d.want(200, "", d.send("GET", subscription+"/providers/Microsoft.Network/resourceTypes", "")); length(a) != 6 {
 		t.Errorf("types %s", a.raw)
 	}
 	if a := d.want(200, "", d.send("GET", "/providers/Microsoft.Network", "")); a.body["namespace"] != "Microsoft.Network" || a.body["registrationState"] != nil {

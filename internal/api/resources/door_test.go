@@ -255,8 +255,24 @@ func TestDocuments(t *testing.T) {
 	if a := d.want(200, "", d.send("PATCH", networks+"/net", `{"tags":{"a":"b"}}`)); at(a.body, "tags", "a") != "b" || a.body["location"] != "westeurope" {
 		t.Errorf("tagged network %s", a.raw)
 	}
+	subnets := networks + "/net/subnets"
+	if a := d.want(201, "", d.send("PUT", subnets+"/a", `{"properties":{"addressPrefix":"10.0.0.0/24"}}`)); a.body["id"] != subnets+"/a" || at(a.body, "properties", "provisioningState") != "Succeeded" {
+		t.Errorf("subnet %s", a.raw)
+	}
+	d.want(200, "", d.send("PUT", subnets+"/A", `{"name":"a"}`))
+	if a := d.want(200, "", d.send("GET", subnets, "")); length(a) != 1 {
+		t.Errorf("subnets %s", a.raw)
+	}
+	d.want(201, "", d.send("PUT", group+"/providers/Microsoft.Network/networkInterfaces/nic", `{"location":"x","properties":{"ipConfigurations":[{"name":"i","properties":{"subnet":{"id":"`+subnets+`/a"}}}]}}`))
+	d.want(400, "InUseSubnetCannotBeDeleted", d.send("DELETE", subnets+"/a", ""))
+	d.want(400, "InUseSubnetCannotBeDeleted", d.send("DELETE", networks+"/net", ""))
+	d.want(200, "", d.send("DELETE", group+"/providers/Microsoft.Network/networkInterfaces/nic", ""))
+	d.want(200, "", d.send("DELETE", subnets+"/a", ""))
+	d.want(404, "ResourceNotFound", d.send("GET", subnets+"/a", ""))
+	d.want(204, "", d.send("DELETE", subnets+"/a", ""))
 	d.want(200, "", d.send("DELETE", networks+"/net", ""))
 	d.want(204, "", d.send("DELETE", networks+"/net", ""))
+	d.want(404, "ResourceNotFound", d.send("GET", subnets, ""))
 }
 
 func TestAccounts(t *testing.T) {

@@ -61,6 +61,10 @@ func Providers(r *resources.Service, d *deployment.Service, s *storage.Service, 
 		own[1].Resources = append(own[1].Resources, h.ours(arm.Resource{Type: typ, Get: h.getDocument, Put: h.putDocument, Patch: h.patchDocument, Delete: h.deleteDocument,
 			List: func(ctx context.Context, r *arm.Request) (*arm.Reply, error) { return h.listDocuments(ctx, r, typ) }}))
 	}
+	for _, typ := range resources.PartTypes {
+		own[1].Resources = append(own[1].Resources, h.ours(arm.Resource{Type: typ, Get: h.getPart, Put: h.putPart, Delete: h.deletePart,
+			List: func(ctx context.Context, r *arm.Request) (*arm.Reply, error) { return h.listParts(ctx, r, typ) }}))
+	}
 	all := slices.Concat(own, others)
 	h.catalog = newCatalog(all)
 	return all
@@ -190,6 +194,42 @@ func (h *door) listDocuments(ctx context.Context, r *arm.Request, typ string) (*
 		bodies = append(bodies, d.Body)
 	}
 	return arm.List(r, bodies), nil
+}
+
+func (h *door) getPart(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	body, err := h.r.Part(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return arm.OK(body), nil
+}
+
+func (h *door) putPart(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	var body json.RawMessage
+	if err := r.Decode(&body); err != nil {
+		return nil, err
+	}
+	part, created, err := h.r.PutPart(ctx, r.ID, body)
+	if err != nil {
+		return nil, err
+	}
+	return put(part, created), nil
+}
+
+func (h *door) deletePart(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
+	existed, err := h.r.DeletePart(ctx, r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return gone(existed), nil
+}
+
+func (h *door) listParts(ctx context.Context, r *arm.Request, typ string) (*arm.Reply, error) {
+	all, err := h.r.Parts(ctx, r.ID, typ)
+	if err != nil {
+		return nil, err
+	}
+	return arm.List(r, all), nil
 }
 
 // patchDocument changes the tags, as Azure does for what is in a network.
