@@ -20,10 +20,13 @@ package deployment
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -105,8 +108,17 @@ type Deployment struct {
 	Mode        string                `json:"mode"`
 	Parameters  map[string]TypedValue `json:"parameters,omitempty"`
 	Outputs     map[string]TypedValue `json:"outputs,omitempty"`
+	Hash        string                `json:"hash,omitempty"`      // of the template's text, a decimal number
+	Planned     []Planned             `json:"planned,omitempty"`   // what the template asks for
 	Resources   []armid.ID            `json:"resources,omitempty"` // created, in order
 	Failure     *Failure              `json:"failure,omitempty"`
+}
+
+// Planned is a resource that a template asks for.
+type Planned struct {
+	ID       armid.ID   `json:"id"`
+	Location string     `json:"location,omitempty"`
+	Needs    []armid.ID `json:"needs,omitempty"` // of the same template, created before it
 }
 
 // incremental is the mode that there is: what the template does not name stays as it is.
@@ -149,7 +161,7 @@ func (s *Service) Deploy(ctx context.Context, id armid.ID, p Properties) (Deploy
 		return Deployment{}, deploymentActive(id)
 	}
 	defer s.running.Delete(id.Key())
-	d := Deployment{ID: id, Correlation: s.o.NewID(), Started: s.o.Now(), State: running, Mode: incremental, Parameters: e.parameters}
+	d := Deployment{ID: id, Correlation: s.o.NewID(), Started: s.o.Now(), State: running, Mode: incremental, Parameters: e.parameters, Hash: e.hash, Planned: e.planned()}
 	if err := s.put(ctx, d); err != nil {
 		return Deployment{}, err
 	}
@@ -176,6 +188,9 @@ func (s *Service) Validate(ctx context.Context, id armid.ID, p Properties) ([]ar
 }
 
 func (s *Service) evaluate(ctx context.Context, id armid.ID, p Properties) (evaluated, error) {
+	if id.ResourceGroup == "" {
+		return evaluated{}, scopeNotSupported(id)
+	}
 	if !strings.EqualFold(p.Mode, incremental) {
 		return evaluated{}, modeNotSupported(p.Mode)
 	}
@@ -198,12 +213,26 @@ func (s *Service) evaluate(ctx context.Context, id armid.ID, p Properties) (eval
 	if err != nil {
 		return evaluated{}, invalidTemplate(id, err)
 	}
+	sum := sha256.Sum256(text)
+	e.hash = strconv.FormatUint(binary.BigEndian.Uint64(sum[:8]), 10)
 	for _, r := range e.plan {
 		if s.deployers[strings.ToLower(r.ID.Type())] == nil {
 			return evaluated{}, typeNotDeployable(r.ID, slices.Sorted(maps.Keys(s.o.Deployers)))
 		}
 	}
 	return e, nil
+}
+
+// planned is the plan without what the resources are made of, which may be secret.
+func (e evaluated) planned() (all []Planned) {
+	for _, r := range e.plan {
+		var where struct {
+			Location string `json:"location"`
+		}
+		_ = json.Unmarshal(r.Body, &where) // a resource without a location has none
+		all = append(all, Planned{r.ID, where.Location, r.needs})
+	}
+	return all
 }
 
 func (s *Service) templateOf(ctx context.Context, p Properties) ([]byte, error) {

@@ -132,7 +132,7 @@ func TestProblems(t *testing.T) {
 		invalidTemplate(deploymentID, errors.New("resource 1: type, name and apiVersion are required")),
 		typeNotDeployable(armid.Must(network+"n"), []string{"Microsoft.Compute/disks", "Microsoft.Compute/virtualMachines"}),
 		modeNotSupported("Complete"), templateMissing(), templateTwice(), linkNotReadable("https://example.com/t.json", errors.New("inside")),
-		parametersLinkNotSupported(), deploymentActive(deploymentID), deploymentNotFound(deploymentID),
+		scopeNotSupported(deploymentID), parametersLinkNotSupported(), deploymentActive(deploymentID), deploymentNotFound(deploymentID),
 	} {
 		if p.Code == "" || p.Message == "" || p.Advice == "" {
 			t.Errorf("%s lacks code, message or advice", p.Code)

@@ -22,6 +22,11 @@ func modeNotSupported(mode string) *problem.Error {
 		WithAdvice("Use mode Incremental; nothing that the template does not name is ever deleted.")
 }
 
+func scopeNotSupported(id armid.ID) *problem.Error {
+	return problem.New(problem.Unsupported, "InvalidDeploymentScope", "Deployments at a subscription are not supported here; they go into a resource group.").
+		WithTarget(id.String()).WithAdvice("Deploy into a group: az deployment group create.")
+}
+
 func templateMissing() *problem.Error {
 	return problem.New(problem.Invalid, "InvalidDeployment", "The deployment has neither a template nor a templateLink.").
 		WithAdvice("Give one of the two.")

@@ -27,7 +27,8 @@ type Resource struct {
 	ID         armid.ID
 	APIVersion string
 	Body       json.RawMessage
-	dependsOn  []string
+	dependsOn  []string   // as the template names them
+	needs      []armid.ID // those of them that are in the plan
 }
 
 // Bounds on a template; but for the first they are Azure's.
@@ -76,6 +77,7 @@ type evaluated struct {
 	parameters map[string]TypedValue // but for the values of secure ones
 	secure     bool                  // there are secure ones
 	plan       []Resource
+	hash       string
 	outputs    map[string]TypedValue
 }
 
@@ -255,6 +257,7 @@ func order(plan []Resource) ([]Resource, error) {
 				if err := visit(j); err != nil {
 					return err
 				}
+				plan[i].needs = append(plan[i].needs, plan[j].ID)
 			}
 		}
 		state[i] = 2

@@ -18,6 +18,7 @@ var update = flag.Bool("update", false, "write the list of what is compared anew
 func TestAnswersAsPublished(t *testing.T) {
 	subscriptions := openapitest.Open(t, "resources/resource-manager/Microsoft.Resources/stable/2022-12-01/subscriptions.json")
 	manager := openapitest.Open(t, "resources/resource-manager/Microsoft.Resources/stable/2024-03-01/resources.json")
+	keys := openapitest.Open(t, "keyvault/resource-manager/Microsoft.KeyVault/stable/2023-07-01/keyvault.json")
 	d := open(t, sqlite(t))
 	const (
 		one       = "/subscriptions/{subscriptionId}"
@@ -27,6 +28,7 @@ func TestAnswersAsPublished(t *testing.T) {
 		tags      = "/{scope}/providers/Microsoft.Resources/tags/default"
 		deploy    = named + "/providers/Microsoft.Resources/deployments/{deploymentName}"
 		operation = named + "/deployments/{deploymentName}/operations"
+		wide      = one + "/providers/Microsoft.Resources/deployments/{deploymentName}"
 	)
 	body := template(`{"name":{"value":"n1"}}`, network("[parameters('name')]"))
 	for _, c := range []struct {
@@ -43,6 +45,17 @@ func TestAnswersAsPublished(t *testing.T) {
 		{manager, "get", "/providers/{resourceProviderNamespace}", "", 200},
 		{manager, "get", one + "/providers/{resourceProviderNamespace}/resourceTypes", "", 200},
 		{manager, "post", one + "/providers/{resourceProviderNamespace}/register", "", 200},
+		{manager, "post", one + "/providers/{resourceProviderNamespace}/unregister", "", 400},
+		{manager, "get", one + "/providers/Microsoft.Resources/deployments/", "", 200},
+		{manager, "put", wide, `{"location":"westeurope","properties":{"mode":"Incremental"}}`, 400},
+		{manager, "get", wide, "", 404},
+		{manager, "head", wide, "", 404},
+		{manager, "delete", wide, "", 204},
+		{manager, "post", wide + "/cancel", "", 404},
+		{manager, "post", wide + "/validate", body, 400},
+		{manager, "post", wide + "/whatIf", body, 400},
+		{manager, "post", wide + "/exportTemplate", "", 400},
+		{manager, "get", wide + "/operations", "", 404},
 		{manager, "put", named, `{"location":"westeurope","tags":{"a":"b"},"managedBy":"somebody"}`, 200},
 		{manager, "get", named, "", 200},
 		{manager, "patch", named, `{"tags":{"c":"d"}}`, 200},
@@ -58,6 +71,9 @@ func TestAnswersAsPublished(t *testing.T) {
 		{manager, "get", one + "/tagNames", "", 200},
 		{manager, "get", one + "/resources", "", 200},
 		{manager, "get", one + "/resourceGroups/{resourceGroupName}/resources", "", 200},
+		{manager, "post", one + "/resourceGroups/{sourceResourceGroupName}/moveResources", "{}", 400},
+		{manager, "post", one + "/resourceGroups/{sourceResourceGroupName}/validateMoveResources", "{}", 400},
+		{keys, "get", one + "/resources", "", 200},
 		{manager, "delete", tags, "", 200},
 		{manager, "post", deploy + "/validate", body, 200},
 		{manager, "put", deploy, body, 201},
@@ -67,6 +83,7 @@ func TestAnswersAsPublished(t *testing.T) {
 		{manager, "get", operation, "", 200},
 		{manager, "post", deploy + "/whatIf", body, 400},
 		{manager, "post", deploy + "/exportTemplate", "", 400},
+		{manager, "post", deploy + "/cancel", "", 409},
 		{manager, "delete", deploy, "", 204},
 		{manager, "get", deploy, "", 404},
 		{manager, "delete", generic, "", 200},
@@ -78,7 +95,7 @@ func TestAnswersAsPublished(t *testing.T) {
 		{manager, "head", named, "", 404},
 		{manager, "get", named, "", 404},
 	} {
-		at := strings.NewReplacer("/{scope}", networks+"/net", "{subscriptionId}", subscriptionID, "{resourceGroupName}", "rg", "{deploymentName}", "d",
+		at := strings.NewReplacer("/{scope}", networks+"/net", "{subscriptionId}", subscriptionID, "{resourceGroupName}", "rg", "{sourceResourceGroupName}", "rg", "{deploymentName}", "d",
 			"{resourceProviderNamespace}/{parentResourcePath}/{resourceType}/{resourceName}", "Microsoft.Network//virtualNetworks/net",
 			"{resourceProviderNamespace}", "Microsoft.Network").Replace(c.path)
 		a := d.send(strings.ToUpper(c.method), at, c.body)
@@ -93,7 +110,7 @@ func TestAnswersAsPublished(t *testing.T) {
 			c.described.Check(t, c.method, c.path, a.status, a.raw)
 		}
 	}
-	openapitest.Listed(t, "testdata/published.txt", *update, subscriptions, manager)
+	openapitest.Listed(t, "testdata/published.txt", *update, subscriptions, manager, keys)
 }
 
 // Whatever is sent as a path, a filter, a link to a page or a body is answered, with an error that says what is wrong or

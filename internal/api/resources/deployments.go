@@ -2,7 +2,9 @@ package resources
 
 import (
 	"context"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"kluis/internal/api/arm"
@@ -27,12 +29,68 @@ type deploymentProperties struct {
 	Duration        string                           `json:"duration"`
 	Parameters      map[string]deployment.TypedValue `json:"parameters,omitempty"`
 	Outputs         map[string]deployment.TypedValue `json:"outputs,omitempty"`
+	TemplateHash    string                           `json:"templateHash,omitempty"`
+	Providers       []deployedProvider               `json:"providers"`
+	Dependencies    []dependency                     `json:"dependencies"`
 	OutputResources []resourceRef                    `json:"outputResources,omitempty"`
 	Error           *deploymentError                 `json:"error,omitempty"`
 }
 
 type resourceRef struct {
 	ID string `json:"id"`
+}
+
+// deployedProvider names the types that a template has of a namespace.
+type deployedProvider struct {
+	Namespace string         `json:"namespace"`
+	Types     []deployedType `json:"resourceTypes"`
+}
+
+type deployedType struct {
+	Type      string   `json:"resourceType"`
+	Locations []string `json:"locations"`
+}
+
+type dependency struct {
+	DependsOn []basicDependency `json:"dependsOn"`
+	basicDependency
+}
+
+type basicDependency struct {
+	ID   string `json:"id"`
+	Type string `json:"resourceType"`
+	Name string `json:"resourceName"`
+}
+
+// encodePlan tells which types a template has, and what in it needs what.
+func encodePlan(plan []deployment.Planned) (providers []deployedProvider, dependencies []dependency) {
+	providers, dependencies = []deployedProvider{}, []dependency{}
+	for _, r := range plan {
+		namespace, typ, _ := strings.Cut(r.ID.Type(), "/")
+		p := find(&providers, func(p deployedProvider) bool { return p.Namespace == namespace }, deployedProvider{Namespace: namespace})
+		t := find(&p.Types, func(t deployedType) bool { return t.Type == typ }, deployedType{Type: typ, Locations: []string{}})
+		if r.Location != "" && !slices.Contains(t.Locations, r.Location) {
+			t.Locations = append(t.Locations, r.Location)
+		}
+		if len(r.Needs) > 0 {
+			d := dependency{basicDependency: basicDependency{r.ID.String(), r.ID.Type(), r.ID.Name()}}
+			for _, id := range r.Needs {
+				d.DependsOn = append(d.DependsOn, basicDependency{id.String(), id.Type(), id.Name()})
+			}
+			dependencies = append(dependencies, d)
+		}
+	}
+	return providers, dependencies
+}
+
+// find returns the element of a list that is the one, which is added where there is none.
+func find[T any](list *[]T, is func(T) bool, otherwise T) *T {
+	i := slices.IndexFunc(*list, is)
+	if i < 0 {
+		i = len(*list)
+		*list = append(*list, otherwise)
+	}
+	return &(*list)[i]
 }
 
 // deploymentError tells of the deployment, and in details of the resource that failed.
@@ -59,6 +117,8 @@ func encodeFailure(d deployment.Deployment) *deploymentError {
 func encodeDeployment(d deployment.Deployment) deploymentBody {
 	p := deploymentProperties{Provisioning: d.State, Mode: d.Mode, CorrelationID: d.Correlation, Parameters: d.Parameters, Outputs: d.Outputs,
 		Error: encodeFailure(d), Timestamp: timestamp(d.Started), Duration: duration(d)}
+	p.TemplateHash = d.Hash
+	p.Providers, p.Dependencies = encodePlan(d.Planned)
 	for _, id := range d.Resources {
 		p.OutputResources = append(p.OutputResources, resourceRef{id.String()})
 	}
