@@ -101,6 +101,7 @@ func TestDiscover(t *testing.T) {
 			"properties": map[string]any{
 				"vmId": uuidOne, "provisioningState": "Succeeded", "timeCreated": "2026-03-01T12:00:00Z",
 				"hardwareProfile": map[string]any{"vmSize": "custom-2-4096"},
+				"networkProfile":  map[string]any{"networkInterfaces": []any{}},
 				"host":            map[string]any{"id": subscription.Group("lab").String() + hostID},
 				"storageProfile": map[string]any{
 					"osDisk":    map[string]any{"osType": "Linux", "name": "web-vda", "createOption": "Attach", "managedDisk": map[string]any{"id": disk("web-vda")}},

@@ -167,8 +167,12 @@ type resource[P any] struct {
 
 // MarshalJSON writes the document: what a client sent, with what is known here over it.
 func (v VM) MarshalJSON() ([]byte, error) {
-	return overlay(v.sent, resource[VMProperties]{v.ID, v.ID.Name(), VMType, v.Location, v.Tags, v.Properties})
+	sent, _ := merge(unsaid, v.sent).(map[string]any)
+	return overlay(sent, resource[VMProperties]{v.ID, v.ID.Name(), VMType, v.Location, v.Tags, v.Properties})
 }
+
+// unsaid is what a VM of Azure's always has, and clients read without looking: az vm list -d goes through the interfaces.
+var unsaid = map[string]any{"properties": map[string]any{"networkProfile": map[string]any{"networkInterfaces": []any{}}}}
 
 // UnmarshalJSON reads a document.
 func (v *VM) UnmarshalJSON(b []byte) error {

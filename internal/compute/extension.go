@@ -74,16 +74,19 @@ func (s *Service) PutExtension(ctx context.Context, e Extension) (_ Extension, c
 	if err := s.o.Authorizer.Authorize(ctx, ExtensionType+"/write", e.ID); err != nil {
 		return Extension{}, false, err
 	}
-	if err := e.check(); err != nil {
-		return Extension{}, false, err
-	}
 	e.Properties.ProvisioningState = "Succeeded"
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		if _, err := selectVM(ctx, tx, e.ID.Parent()); err != nil {
 			return err
 		}
-		_, err := selectExtension(ctx, tx, e.ID)
+		old, err := selectExtension(ctx, tx, e.ID)
 		if created = isNotFound(err); err != nil && !created {
+			return err
+		}
+		if !created && e.Properties.Type == "" { // az vm encryption disable leaves it out
+			e.Properties.Type = old.Properties.Type
+		}
+		if err := e.check(); err != nil {
 			return err
 		}
 		return putExtension(ctx, tx, e)

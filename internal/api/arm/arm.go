@@ -16,7 +16,7 @@
 //   - A resource that has a GET also has a HEAD and an ETag, and If-Match and If-None-Match are heeded
 //     (condition.go).
 //   - Nobody asks for more than the Limits.
-//   - Every answer carries x-ms-request-id and x-ms-correlation-request-id; every error is an
+//   - Every answer carries x-ms-request-id, x-ms-routing-request-id and x-ms-correlation-request-id; every error is an
 //     envelope {"error":{…}}; a panic is a 500. Text of unclassified errors goes to the log only.
 //
 // Words: a collection is the list of a type under its parent; an action is a POST on an odd trailing

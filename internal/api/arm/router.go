@@ -110,6 +110,7 @@ func (x *exchange) begin() {
 	h := x.w.Header()
 	h.Set("X-Ms-Request-Id", x.requestID)
 	h.Set("X-Ms-Correlation-Request-Id", correlation)
+	h.Set("X-Ms-Routing-Request-Id", x.requestID)
 	if id := x.r.Header.Get("X-Ms-Client-Request-Id"); sane.MatchString(id) && !strings.EqualFold(x.r.Header.Get("X-Ms-Return-Client-Request-Id"), "false") {
 		h.Set("X-Ms-Client-Request-Id", id)
 	}

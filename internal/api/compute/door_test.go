@@ -251,7 +251,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", machines + "none/extensions", "", 404, "ResourceNotFound"},
 		{"GET", machines + "none/extensions/e", "", 404, "ResourceNotFound"},
 		{"PUT", machines + "none/extensions/e", `{"location":"x","properties":{"publisher":"p","type":"t"}}`, 404, "ResourceNotFound"},
-		{"PUT", machines + "none/extensions/e", `{"location":"x","properties":{"publisher":"p"}}`, 400, "InvalidParameter"},
+		{"PUT", machines + "none/extensions/e", `{"location":"x","properties":{"publisher":"p"}}`, 404, "ResourceNotFound"},
 		{"PUT", disks + "d", `{`, 400, "InvalidRequestContent"},
 		{"PUT", disks + "d", ``, 400, "InvalidRequestContent"},
 		{"PUT", disks + "d", `[]`, 400, "InvalidRequestContent"},

@@ -36,6 +36,11 @@ func TestExtensions(t *testing.T) {
 		if value, _ := a.body["resources"].([]any); len(value) != 1 || at(a.body, "properties", "instanceView") == nil || strings.Contains(a.raw, "sesame") {
 			t.Errorf("the VM with its extension: %s", a.raw)
 		}
+		const untyped = `{"location":"westeurope","properties":{"publisher":"Microsoft.Azure.Security","settings":{"EncryptionOperation":"DisableEncryption"}}}`
+		if a := d.want(200, d.send("PUT", path, "", untyped)); at(a.body, "properties", "type") != "AzureDiskEncryptionForLinux" {
+			t.Errorf("put again without a type: %s", a.raw)
+		}
+		d.want(400, d.send("PUT", machines+"vm/extensions/other", "", untyped))
 		d.want(200, d.send("DELETE", path, "", nil))
 		d.want(204, d.send("DELETE", path, "", nil))
 		d.want(201, d.send("PUT", path, "", body))

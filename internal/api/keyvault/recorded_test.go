@@ -5,7 +5,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"kluis/internal/api/openapitest"
 )
 
 // Each answer of ours has the status and at least the keys of the real service's answer to the same request.
@@ -147,7 +150,25 @@ func TestPurgeOfAKeyVault(t *testing.T) {
 	deleted := subscription + "/providers/Microsoft.KeyVault/locations/westeurope/deletedVaults/kv-one"
 	a := s.manage("POST", deleted+"/purge", nil)
 	want(t, a, http.StatusAccepted)
+	for name := range openapitest.Recordings(t)["kv-deletedvault-purge-202"].Response.Headers {
+		if a.header.Get(name) == "" {
+			t.Errorf("the header %s is missing", name)
+		}
+	}
 	want(t, s.send("GET", a.header.Get("Location"), "arm", nil), http.StatusOK)
 	want(t, s.manage("GET", deleted, nil), http.StatusNotFound)
 	s.putVault("kv-one")
+}
+
+// Every recording of a key vault lies in testdata, where its answer is compared, or it is said why not.
+func TestNoRecordingIsForgotten(t *testing.T) {
+	elsewhere := map[string]string{
+		"kv-deletedvault-purge-202": "compared by TestPurgeOfAKeyVault",
+		"kv-recover-409":            "a deletion is over when it is answered, so no key is ever being deleted",
+	}
+	for name := range openapitest.Recordings(t) {
+		if _, err := os.Stat(filepath.Join("testdata", "recorded", name+".json")); err != nil && strings.HasPrefix(name, "kv-") && elsewhere[name] == "" {
+			t.Errorf("%s is compared with nothing", name)
+		}
+	}
 }

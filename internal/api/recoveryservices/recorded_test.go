@@ -1,15 +1,12 @@
 package recoveryservices_test
 
 import (
-	"encoding/json"
 	"net/url"
-	"os"
 	"path"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
+	"kluis/internal/api/openapitest"
 	"kluis/internal/backup"
 	"kluis/internal/job"
 )
@@ -119,23 +116,11 @@ func threeJobs(f *fake, _ string) {
 	f.jobs = []backup.Job{jobOf("Restore", job.Running), jobOf("Backup", job.Ended), jobOf("ConfigureBackup", job.Ended)}
 }
 
-type recording struct {
-	Request struct {
-		Method, URI string
-		Body        json.RawMessage
-	}
-	Response struct {
-		Status  int
-		Headers map[string]string
-		Body    any
-	}
-}
-
 func TestRecordedRequestsAreAnsweredAlike(t *testing.T) {
-	folder := recordings(t)
+	recorded := openapitest.Recordings(t)
 	for name, c := range replayed {
 		t.Run(name, func(t *testing.T) {
-			rec := read(t, folder, name)
+			rec := recorded[name]
 			u, err := url.Parse(rec.Request.URI)
 			if err != nil {
 				t.Fatal(err)
@@ -153,19 +138,13 @@ func TestRecordedRequestsAreAnsweredAlike(t *testing.T) {
 				t.Fatalf("status %d, recorded %d: %s", a.Status, rec.Response.Status, a.Raw)
 			}
 			sameAddresses(t, rec, a)
-			cover := coverage{t: t, not: c.not}
-			cover.compare("", rec.Response.Body, a.Body)
-			for key, why := range c.not {
-				if !slices.Contains(cover.used, key) {
-					t.Errorf("%s is listed as missing (%s), and is not", key, why)
-				}
-			}
+			openapitest.Cover(t, c.not, rec.Response.Body, a.Body)
 		})
 	}
 }
 
 // sameAddresses compares where an operation is followed, but for its id and the host.
-func sameAddresses(t *testing.T, rec recording, a answer) {
+func sameAddresses(t *testing.T, rec openapitest.Recording, a answer) {
 	t.Helper()
 	for _, name := range []string{"azure-asyncoperation", "location"} {
 		if rec.Response.Headers[name] == "" {
@@ -190,14 +169,8 @@ func sameAddresses(t *testing.T, rec recording, a answer) {
 
 // Every recording of our namespace is sent to us, or it is said why not.
 func TestNoRecordingIsForgotten(t *testing.T) {
-	folder := recordings(t)
-	files, err := filepath.Glob(filepath.Join(folder, "*.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range files {
-		name := strings.TrimSuffix(filepath.Base(file), ".json")
-		if !strings.Contains(strings.ToLower(read(t, folder, name).Request.URI), "/providers/microsoft.recoveryservices/") {
+	for name, rec := range openapitest.Recordings(t) {
+		if !strings.Contains(strings.ToLower(rec.Request.URI), "/providers/microsoft.recoveryservices/") {
 			continue
 		}
 		_, sent := replayed[name]
@@ -205,100 +178,4 @@ func TestNoRecordingIsForgotten(t *testing.T) {
 			t.Errorf("%s must be in one of replayed and notReplayed", name)
 		}
 	}
-}
-
-// recordings finds the folder of recorded traffic, which lies beside the project and is no part of it.
-func recordings(t *testing.T) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		folder := filepath.Join(dir, "shared", "reference", "azure-specs", "recorded")
-		if _, err := os.Stat(folder); err == nil {
-			return folder
-		}
-		if dir == filepath.Dir(dir) {
-			t.Skip("no folder shared/reference/azure-specs/recorded beside the project: its recorded traffic is not compared")
-		}
-		dir = filepath.Dir(dir)
-	}
-}
-
-func read(t *testing.T, folder, name string) (r recording) {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(folder, name+".json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(text, &r); err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-	return r
-}
-
-// coverage compares keys and types of a recorded answer with ours.
-type coverage struct {
-	t    *testing.T
-	not  map[string]string
-	used []string
-}
-
-func (c *coverage) compare(at string, want, got any) {
-	c.t.Helper()
-	switch w := want.(type) {
-	case map[string]any:
-		g, ok := got.(map[string]any)
-		if !ok {
-			c.t.Errorf("%s is %T, recorded is an object", at, got)
-			return
-		}
-		for key, value := range w {
-			where := strings.TrimPrefix(at+"."+key, ".")
-			inner, ok := g[key]
-			if !ok {
-				c.missing(where)
-				continue
-			}
-			c.compare(where, value, inner)
-		}
-	case []any:
-		g, ok := got.([]any)
-		if !ok {
-			c.t.Errorf("%s is %T, recorded is a list", at, got)
-			return
-		}
-		for i, value := range w {
-			if len(g) == 0 {
-				c.missing(at + "[]")
-				return
-			}
-			c.compare(at+"[]", value, g[min(i, len(g)-1)])
-		}
-	case nil: // says nothing of the type
-	default:
-		if typeOf(w) != typeOf(got) {
-			c.t.Errorf("%s is a %s, recorded is a %s", at, typeOf(got), typeOf(w))
-		}
-	}
-}
-
-func (c *coverage) missing(key string) {
-	if _, excused := c.not[key]; !excused {
-		c.t.Errorf("%s is missing", key)
-	}
-	c.used = append(c.used, key)
-}
-
-func typeOf(v any) string {
-	switch v.(type) {
-	case string:
-		return "string"
-	case float64:
-		return "number"
-	case bool:
-		return "boolean"
-	}
-	return "something else"
 }
