@@ -153,6 +153,7 @@ type house struct {
 	stop    func()
 
 	authorizer *forbid // of the backup service
+	limits     backup.Limits
 	principals []string
 }
 
@@ -211,7 +212,7 @@ func (h *house) open() {
 	h.Service = must(backup.Open(h.ctx, backup.Options{DB: h.db, Jobs: h.jobs, Bucket: h.bucket, Node: "here", Wrapper: h.root, Authorizer: h.authorizer,
 		Machines: h.compute, Fabric: images{f}, Keys: h.keys, Artifacts: h.storage, Groups: everybody, Principals: h, Exports: h.shelf,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, clerk) }, ServiceObject: clerk.ObjectID,
-		Correlation: func(context.Context) string { return "" }, Now: h.clock.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: log}))(h.t)
+		Correlation: func(context.Context) string { return "" }, Now: h.clock.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: log, Limits: h.limits}))(h.t)
 	o := job.Options{Node: "here", Workers: 2, Lease: time.Minute, Now: h.clock.Now, Log: log}
 	works := must(job.StartRunner(h.ctx, h.jobs, o, h.Works()...))(h.t)
 	chores := must(job.StartRunner(h.ctx, h.jobs, o, h.Chores()...))(h.t)

@@ -28,6 +28,9 @@ func (s *Service) PutPolicy(ctx context.Context, p Policy) (Policy, error) {
 		if _, err := selectVault(ctx, tx, p.ID.Parent()); err != nil {
 			return err
 		}
+		if err := s.roomForPolicy(ctx, tx, p.ID); err != nil {
+			return err
+		}
 		if err := putPolicy(ctx, tx, p); err != nil {
 			return err
 		}
@@ -52,6 +55,18 @@ func (s *Service) PutPolicy(ctx context.Context, p Policy) (Policy, error) {
 		s.applyPolicy(ctx, item)
 	}
 	return p, err
+}
+
+// roomForPolicy refuses one policy more than a vault may have.
+func (s *Service) roomForPolicy(ctx context.Context, tx *database.Tx, id armid.ID) error {
+	if _, err := selectPolicy(ctx, tx, id); !isNotFound(err) {
+		return err
+	}
+	n, err := countPolicies(ctx, tx, id.Parent())
+	if err == nil && n >= s.o.Limits.Policies {
+		err = tooManyPolicies(id.Parent(), s.o.Limits.Policies)
+	}
+	return err
 }
 
 // applyPolicy re-evaluates the recovery points of an item whose policy was changed. Where it fails the change stands all the

@@ -105,3 +105,36 @@ func TestPolicies(t *testing.T) {
 		}
 	})
 }
+
+// A vault holds as many policies and items as Azure's do, and no more. What is there can be changed when it is full, and
+// what goes makes room.
+func TestLimits(t *testing.T) {
+	databasetest.Each(t, func(t *testing.T, db *database.DB) {
+		h := newHouse(t, db)
+		h.close()
+		h.limits = backup.Limits{Policies: 3, Items: 1}
+		h.open()
+		h.putVault()
+		full, extra := vaultID.Child("backupPolicies", "full"), vaultID.Child("backupPolicies", "extra")
+		h.putPolicy(full, 7)
+		h.putPolicy(full, 8)
+		body := must(h.Policy(h.ctx, full))(t).Body
+		h.wantProblem(second(h.PutPolicy(h.ctx, backup.Policy{ID: extra, Body: body})), "UserErrorPolicyLimitReached")
+		must(h.DeletePolicy(h.ctx, full))(t)
+		h.putPolicy(extra, 7)
+
+		for _, name := range []string{"one", "two"} {
+			h.plainImage(h.imageOf(name), 4<<20)
+			h.putDisk(name, nil)
+			h.putVM(name)
+		}
+		h.noSoftDelete()
+		item := h.protect("one")
+		h.protect("one") // again
+		id := backup.ItemID(vaultID, vmID("two"))
+		_, _, err := h.Protect(h.ctx, id, vmID("two"), policyID)
+		h.wantProblem(err, "UserErrorProtectedItemLimitReached")
+		h.wait(must(h.Delete(h.ctx, item.ID))(t))
+		h.protect("two")
+	})
+}

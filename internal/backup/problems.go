@@ -393,6 +393,18 @@ func expiryInThePast(t time.Time) *problem.Error {
 		WithAdvice("Give recoveryPointExpiryTimeInUTC a time to come, or leave it out to keep the point for 30 days.")
 }
 
+// Azure publishes that a vault has these limits, and not the codes of who reaches them.
+
+func tooManyPolicies(vault armid.ID, most int) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorPolicyLimitReached", "The vault %s has %d backup policies already, and can have no more.", vault.Name(), most).
+		WithTarget(vault.String()).WithAdvice("Use one of its policies, delete one that nothing is protected by (kluis policy list), or use another vault.")
+}
+
+func tooManyItems(vault armid.ID, most int) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorProtectedItemLimitReached", "The vault %s has %d protected items already, and can have no more.", vault.Name(), most).
+		WithTarget(vault.String()).WithAdvice("Protect the virtual machine in another vault: kluis vault create. Items whose backup data is deleted count until they are gone.")
+}
+
 func expiryTooFar(t time.Time) *problem.Error {
 	return problem.New(problem.Invalid, "BMSUserErrorInvalidRecoveryPointExpiryTime",
 		"The recovery point would expire at %s, which is more than %d years ahead.", t.Format(time.RFC3339), maxRetained).

@@ -130,6 +130,9 @@ func (s *Service) ProtectDisks(ctx context.Context, id, vm, policy armid.ID, dis
 		item, err = selectItem(ctx, tx, id)
 		switch {
 		case isNotFound(err):
+			if err := s.roomForItem(ctx, tx, vaultOf(id)); err != nil {
+				return err
+			}
 			item = Item{ID: id, VM: machine.ID, VMLocation: machine.Location, State: IRPending, Created: s.o.Now(), store: made}
 		case err != nil:
 			return err
@@ -165,6 +168,15 @@ func (s *Service) ProtectDisks(ctx context.Context, id, vm, policy armid.ID, dis
 		s.applyPolicy(ctx, item)
 	}
 	return item, done, err
+}
+
+// roomForItem refuses one protected item more than a vault may have. Soft-deleted ones are still in it.
+func (s *Service) roomForItem(ctx context.Context, tx *database.Tx, vault armid.ID) error {
+	n, err := countItems(ctx, tx, vault)
+	if err == nil && n >= s.o.Limits.Items {
+		err = tooManyItems(vault, s.o.Limits.Items)
+	}
+	return err
 }
 
 // makeStore makes a recovery store for an item that is not there yet, and returns its name. The store comes

@@ -25,6 +25,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -147,7 +148,13 @@ type Options struct {
 	NewID         func() string
 	Rand          io.Reader
 	Log           *slog.Logger
+	Limits        Limits
 }
+
+// Limits are how much a vault may hold: Azure's numbers where nothing is said.
+type Limits struct{ Policies, Items int }
+
+func (l Limits) orAzures() Limits { return Limits{cmp.Or(l.Policies, 200), cmp.Or(l.Items, 1000)} }
 
 // Service protects virtual machines.
 type Service struct {
@@ -158,6 +165,7 @@ type Service struct {
 
 // Open makes the service and brings the catalogue into agreement with the recovery stores.
 func Open(ctx context.Context, o Options) (*Service, error) {
+	o.Limits = o.Limits.orAzures()
 	s := &Service{o: o, stores: &stores{bucket: o.Bucket, wrapper: o.Wrapper, now: o.Now, rand: o.Rand, owner: o.Node, cache: o.Cache, log: o.Log,
 		open: map[string]*sharedStore{}}, mounts: mounts{byID: map[string]*Mount{}}}
 	if err := s.reconcile(ctx); err != nil {

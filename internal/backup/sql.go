@@ -93,6 +93,16 @@ func selectPolicies(ctx context.Context, tx *database.Tx, vault armid.ID) ([]Pol
 	}, `SELECT document FROM backup_policies WHERE vault_key = $1 ORDER BY id_key`, vault.Key())
 }
 
+func countPolicies(ctx context.Context, tx *database.Tx, vault armid.ID) (n int, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM backup_policies WHERE vault_key = $1`, vault.Key()).Scan(&n)
+	return n, err
+}
+
+func countItems(ctx context.Context, tx *database.Tx, vault armid.ID) (n int, err error) {
+	err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM protected_items WHERE vault_key = $1`, vault.Key()).Scan(&n)
+	return n, err
+}
+
 func deletePolicy(ctx context.Context, tx *database.Tx, id armid.ID) (existed bool, err error) {
 	result, err := tx.ExecContext(ctx, `DELETE FROM backup_policies WHERE id_key = $1`, id.Key())
 	if err != nil {
