@@ -27,13 +27,22 @@ func (s *Service) enqueue(ctx context.Context, tx *database.Tx, item Item, spec 
 
 // Jobs returns the jobs of a vault, newest first.
 func (s *Service) Jobs(ctx context.Context, vault armid.ID) ([]Job, error) {
+	return s.JobsAfter(ctx, vault, "", all)
+}
+
+// JobsAfter returns so many jobs of a vault that come after a place (PlaceOfJob).
+func (s *Service) JobsAfter(ctx context.Context, vault armid.ID, after string, most int) ([]Job, error) {
 	if err := s.o.Authorizer.Authorize(ctx, vaultType+"/backupJobs/read", vault); err != nil {
 		return nil, err
 	}
 	if _, err := s.lookupVault(ctx, vault); err != nil {
 		return nil, err
 	}
-	return s.o.Jobs.Jobs(ctx, vault.Key())
+	from, err := parsePlace(after)
+	if err != nil {
+		return nil, err
+	}
+	return s.o.Jobs.JobsAfter(ctx, vault.Key(), job.Place(from), most)
 }
 
 // Job returns one job of a vault.

@@ -97,17 +97,32 @@ func (p Point) Encrypted() bool { return len(p.Keys) > 0 }
 const pointActions = itemActions + "/recoveryPoints"
 
 // Points returns the recovery points of an item, newest first.
-func (s *Service) Points(ctx context.Context, item armid.ID) (points []Point, err error) {
+func (s *Service) Points(ctx context.Context, item armid.ID) ([]Point, error) {
+	return s.PointsAfter(ctx, item, "", all)
+}
+
+// PointsAfter returns so many recovery points of an item that come after a place (PlaceOfPoint).
+func (s *Service) PointsAfter(ctx context.Context, item armid.ID, after string, most int) ([]Point, error) {
 	if err := s.o.Authorizer.Authorize(ctx, pointActions+"/read", vaultOf(item)); err != nil {
 		return nil, err
 	}
-	if item, err = canonicalItem(item); err != nil {
+	item, err := canonicalItem(item)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := s.lookupItem(ctx, item); err != nil {
 		return nil, err
 	}
-	if points, err = s.lookupPoints(ctx, item); err != nil {
+	from, err := parsePlace(after)
+	if err != nil {
+		return nil, err
+	}
+	var points []Point
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		points, err = selectPointsAfter(ctx, tx, item, from, most)
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
 	for i := range points {

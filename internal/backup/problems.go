@@ -411,6 +411,11 @@ func expiryTooFar(t time.Time) *problem.Error {
 		WithAdvice("Give recoveryPointExpiryTimeInUTC an earlier time, or leave it out to keep the point for 30 days.")
 }
 
+func noSuchPlace() *problem.Error {
+	return problem.New(problem.Invalid, "InvalidQueryParameterValue", "The list has no such place to go on from.").
+		WithTarget("$skipToken").WithAdvice("Follow the nextLink of the page before as it is.")
+}
+
 func jobNotFound(id string) *problem.Error {
 	return problem.New(problem.NotFound, "BMSUserErrorJobNotFound", "The job %.60q does not exist in this vault.", id).
 		WithAdvice("List the vault's jobs: kluis job list.")

@@ -43,7 +43,7 @@ func TestProblems(t *testing.T) {
 		policyOfOtherVault(policy, group.Resource(vaultType, "other")), policyInUse(policy, item),
 		invalidItemName(item.ID), itemNotOfVM(item.ID, group.Resource(vmType, "web2")), itemNotFound(item.ID), vmNotProtected(vm), notAVirtualMachine(keys), vmNotFound(vm),
 		otherSubscription(vm, vault), otherLocation(compute.VM{ID: vm, Location: "northeurope"}, vault), alreadyProtected(vm, item), protectionStopped(item),
-		operationInProgress(item), expiryInThePast(at("2020-01-01 00:00")), expiryTooFar(at("2526-01-01 00:00")), tooManyPolicies(vaultID, 200), tooManyItems(vaultID, 1000), jobNotFound("7"), jobNotCancellable(job.Job{ID: "7", State: job.Ended, Outcome: job.Completed}),
+		operationInProgress(item), expiryInThePast(at("2020-01-01 00:00")), expiryTooFar(at("2526-01-01 00:00")), tooManyPolicies(vaultID, 200), tooManyItems(vaultID, 1000), noSuchPlace(), jobNotFound("7"), jobNotCancellable(job.Job{ID: "7", State: job.Ended, Outcome: job.Completed}),
 		pointNotFound(point), storeFull(inside), targetFull("os", inside), pointDamaged(errors.New("disk os from 4 MiB to 5 MiB")),
 		notProved("the BEK opens no key slot of disk os", "Set the secret to the passphrase of the disk."),
 		encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: encrypted, Found: "LUKS2"}), encryptionDrift(Point{VM: vm}, Drift{Disk: "os", Bytes: plain, Found: "ext4"}),

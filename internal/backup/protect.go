@@ -336,7 +336,12 @@ func (s *Service) ItemOf(ctx context.Context, vm armid.ID) (item Item, err error
 }
 
 // Items returns the protected items of a vault, by id.
-func (s *Service) Items(ctx context.Context, vault armid.ID) (items []Item, err error) {
+func (s *Service) Items(ctx context.Context, vault armid.ID) ([]Item, error) {
+	return s.ItemsAfter(ctx, vault, "", all)
+}
+
+// ItemsAfter returns so many items of a vault that come after a place (PlaceOfItem).
+func (s *Service) ItemsAfter(ctx context.Context, vault armid.ID, after string, most int) (items []Item, err error) {
 	if err := s.o.Authorizer.Authorize(ctx, itemActions+"/read", vault); err != nil {
 		return nil, err
 	}
@@ -344,7 +349,7 @@ func (s *Service) Items(ctx context.Context, vault armid.ID) (items []Item, err 
 		if _, err := selectVault(ctx, tx, vault); err != nil {
 			return err
 		}
-		items, err = selectItems(ctx, tx, vault)
+		items, err = selectItemsAfter(ctx, tx, vault, after, most)
 		return err
 	})
 	return items, err

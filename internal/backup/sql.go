@@ -158,8 +158,12 @@ func selectItemOf(ctx context.Context, tx *database.Tx, vm armid.ID) (Item, erro
 }
 
 func selectItems(ctx context.Context, tx *database.Tx, vault armid.ID) ([]Item, error) {
+	return selectItemsAfter(ctx, tx, vault, "", all)
+}
+
+func selectItemsAfter(ctx context.Context, tx *database.Tx, vault armid.ID, after string, most int) ([]Item, error) {
 	return query(ctx, tx, func(r *sql.Rows) (Item, error) { return scanItem(r) },
-		`SELECT `+itemColumns+` FROM protected_items WHERE vault_key = $1 ORDER BY id_key`, vault.Key())
+		`SELECT `+itemColumns+` FROM protected_items WHERE vault_key = $1 AND id_key > $2 ORDER BY id_key LIMIT $3`, vault.Key(), after, most)
 }
 
 func selectAllItems(ctx context.Context, tx *database.Tx) ([]Item, error) {
@@ -212,8 +216,13 @@ func selectPoint(ctx context.Context, tx *database.Tx, item armid.ID, id string)
 }
 
 func selectPoints(ctx context.Context, tx *database.Tx, item armid.ID) ([]Point, error) {
+	return selectPointsAfter(ctx, tx, item, first, all)
+}
+
+func selectPointsAfter(ctx context.Context, tx *database.Tx, item armid.ID, after place, most int) ([]Point, error) {
 	return query(ctx, tx, func(r *sql.Rows) (p Point, err error) { return p, scanDocument(r, &p) },
-		`SELECT document FROM recovery_points WHERE item_key = $1 ORDER BY taken DESC, id DESC`, item.Key())
+		`SELECT document FROM recovery_points WHERE item_key = $1 AND (taken < $2 OR taken = $2 AND id < $3)
+		ORDER BY taken DESC, id DESC LIMIT $4`, item.Key(), after.Created, after.ID, most)
 }
 
 func deletePoint(ctx context.Context, tx *database.Tx, item armid.ID, id string) error {

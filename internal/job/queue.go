@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -132,9 +133,26 @@ func (q *Queue) Job(ctx context.Context, id string) (j Job, err error) {
 }
 
 // Jobs returns the jobs of a scope, newest first.
-func (q *Queue) Jobs(ctx context.Context, scope string) (jobs []Job, err error) {
+func (q *Queue) Jobs(ctx context.Context, scope string) ([]Job, error) {
+	return q.JobsAfter(ctx, scope, First, math.MaxInt32)
+}
+
+// Place is where a job stands among those of its scope.
+type Place struct {
+	Created int64 // in microseconds
+	ID      string
+}
+
+// First is the place before all.
+var First = Place{Created: math.MaxInt64}
+
+// Place is the job's own.
+func (j Job) Place() Place { return Place{database.Micros(j.Created), j.ID} }
+
+// JobsAfter returns so many jobs of a scope that come after a place.
+func (q *Queue) JobsAfter(ctx context.Context, scope string, after Place, most int) (jobs []Job, err error) {
 	err = q.db.Read(ctx, func(tx *database.Tx) error {
-		jobs, err = selectScope(ctx, tx, scope)
+		jobs, err = selectScope(ctx, tx, scope, after, most)
 		return err
 	})
 	return jobs, err

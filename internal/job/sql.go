@@ -122,8 +122,9 @@ func selectOne(ctx context.Context, tx *database.Tx, id string) (Job, error) {
 	return j, err
 }
 
-func selectScope(ctx context.Context, tx *database.Tx, scope string) ([]Job, error) {
-	rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM jobs WHERE scope = $1 ORDER BY created DESC, id`, scope)
+func selectScope(ctx context.Context, tx *database.Tx, scope string, after Place, most int) ([]Job, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM jobs WHERE scope = $1 AND (created < $2 OR created = $2 AND id > $3)
+		ORDER BY created DESC, id LIMIT $4`, scope, after.Created, after.ID, most)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -75,6 +76,57 @@ func TestPages(t *testing.T) {
 		}
 		if !slices.Equal(sizes, c.pages) || len(all) != c.n || !slices.IsSorted(all) {
 			t.Errorf("%d items with %q come as %v, want %v", c.n, c.query, sizes, c.pages)
+		}
+	}
+}
+
+// A long list is read in pieces. Each element that the filter wants comes once, in order, in whole pages, however many are
+// left out, and also when what has been shown goes; one that comes before the place moves nothing.
+func TestWalk(t *testing.T) {
+	for _, every := range []int{1, 3, 50, 1000} {
+		elements := []int{}
+		for i := range 60 {
+			elements = append(elements, 20+i)
+		}
+		list := func(_ context.Context, r *arm.Request) (*arm.Reply, error) {
+			read := func(after string, most int) ([]int, error) {
+				i := slices.IndexFunc(elements, func(n int) bool { return strconv.Itoa(n) > after })
+				if i < 0 {
+					return nil, nil
+				}
+				return elements[i:min(i+most, len(elements))], nil
+			}
+			return arm.Walk(r, read, strconv.Itoa, func(n int) (int, bool) { return n, n%every == 0 })
+		}
+		rt, err := arm.NewRouter(arm.RouterOptions{Authenticate: authenticate, Logger: slog.New(slog.DiscardHandler), NewID: func() string { return "1" }},
+			arm.Provider{Namespace: "N.S", Resources: []arm.Resource{{Type: "N.S/numbers", List: list}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, all []int
+		for _, n := range elements {
+			if n%every == 0 {
+				want = append(want, n)
+			}
+		}
+		for target := numbers + version + "&$top=4"; target != ""; {
+			p := get(t, rt, target)
+			if all = append(all, p.Value...); p.NextLink == "" {
+				break
+			}
+			if len(p.Value) != 4 {
+				t.Errorf("every %d: a page before the last has %v", every, p.Value)
+			}
+			link, err := url.Parse(p.NextLink)
+			if err != nil {
+				t.Fatal(err)
+			}
+			target = link.RequestURI()
+			gone := slices.Index(elements, p.Value[len(p.Value)-1])
+			elements = append([]int{10}, elements[gone+1:]...)
+		}
+		if !slices.Equal(all, want) {
+			t.Errorf("every %d: %v, want %v", every, all, want)
 		}
 	}
 }

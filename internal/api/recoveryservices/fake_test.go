@@ -245,6 +245,28 @@ func (f *fake) Alerts(context.Context, armid.ID) ([]backup.Alert, error) { retur
 
 func (f *fake) Jobs(context.Context, armid.ID) ([]backup.Job, error) { return f.jobs, nil }
 
+func (f *fake) JobsAfter(_ context.Context, _ armid.ID, after string, most int) ([]backup.Job, error) {
+	return part(f.jobs, backup.PlaceOfJob, after, most), nil
+}
+
+func (f *fake) ItemsAfter(ctx context.Context, vault armid.ID, after string, most int) ([]backup.Item, error) {
+	all, err := f.Items(ctx, vault)
+	return part(all, backup.PlaceOfItem, after, most), err
+}
+
+func (f *fake) PointsAfter(ctx context.Context, item armid.ID, after string, most int) ([]backup.Point, error) {
+	all, err := f.Points(ctx, item)
+	return part(all, backup.PlaceOfPoint, after, most), err
+}
+
+// part is what follows a place in a list.
+func part[T any](all []T, place func(T) string, after string, most int) []T {
+	if after != "" {
+		all = all[slices.IndexFunc(all, func(v T) bool { return place(v) == after })+1:]
+	}
+	return all[:min(most, len(all))]
+}
+
 func (f *fake) Job(_ context.Context, _ armid.ID, id string) (backup.Job, error) {
 	return find(f.jobs, "job", func(j backup.Job) bool { return j.ID == id })
 }

@@ -114,22 +114,15 @@ func (d *door) listItems(ctx context.Context, r *arm.Request) (*arm.Reply, error
 	if err != nil {
 		return nil, err
 	}
-	all, err := d.s.Items(ctx, r.ID)
-	if err != nil {
-		return nil, err
-	}
-	bodies := []resource[itemProperties]{}
-	for _, i := range all {
+	read := func(after string, most int) ([]backup.Item, error) { return d.s.ItemsAfter(ctx, r.ID, after, most) }
+	return arm.Walk(r, read, backup.PlaceOfItem, func(i backup.Item) (resource[itemProperties], bool) {
 		body := d.encodeItem(r, i)
 		p := body.Properties
-		if f.is("backupManagementType", management) && f.is("itemType", workload) && f.is("workloadType", workload) &&
+		return body, f.is("backupManagementType", management) && f.is("itemType", workload) && f.is("workloadType", workload) &&
 			f.is("policyName", p.PolicyName) && f.is("friendlyName", p.FriendlyName) && f.is("healthState", p.HealthStatus) &&
 			f.is("containerName", p.ContainerName, i.ID.Parent().Name()) &&
-			f.is("fabricName", fabricName) && f.is("backupEngineName", "") && f.is("backupSetName", "") {
-			bodies = append(bodies, body)
-		}
-	}
-	return arm.List(r, bodies), nil
+			f.is("fabricName", fabricName) && f.is("backupEngineName", "") && f.is("backupSetName", "")
+	})
 }
 
 // check refuses what would be done otherwise than the request says.

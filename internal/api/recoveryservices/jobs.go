@@ -112,20 +112,19 @@ func (d *door) getJob(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 var jobConditions = []string{"status", "operation", "jobId", "backupManagementType", "startTime", "endTime"}
 
 func (d *door) listJobs(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
-	all, err := d.filteredJobs(ctx, r)
+	wanted, err := jobFilter(r)
 	if err != nil {
 		return nil, err
 	}
-	return arm.List(r, all), nil
+	read := func(after string, most int) ([]backup.Job, error) { return d.s.JobsAfter(ctx, r.ID, after, most) }
+	return arm.Walk(r, read, backup.PlaceOfJob, func(j backup.Job) (resource[jobProperties], bool) {
+		return d.encodeJob(r, j, false), wanted(j)
+	})
 }
 
-// filteredJobs are a vault's jobs that the request's $filter wants. Its period is that in which a job began.
+// filteredJobs are all of a vault's jobs that the request's $filter wants.
 func (d *door) filteredJobs(ctx context.Context, r *arm.Request) ([]resource[jobProperties], error) {
-	f, err := filterOf(r, jobConditions...)
-	if err != nil {
-		return nil, err
-	}
-	from, to, err := f.period("startTime", "endTime")
+	wanted, err := jobFilter(r)
 	if err != nil {
 		return nil, err
 	}
@@ -135,12 +134,24 @@ func (d *door) filteredJobs(ctx context.Context, r *arm.Request) ([]resource[job
 	}
 	bodies := []resource[jobProperties]{}
 	for _, j := range all {
-		if f.is("status", j.Status()) && f.is("operation", j.Kind) && f.is("jobId", j.ID) && f.is("backupManagementType", management) &&
-			!j.Created.Before(from) && !j.Created.After(to) {
+		if wanted(j) {
 			bodies = append(bodies, d.encodeJob(r, j, false))
 		}
 	}
 	return bodies, nil
+}
+
+// jobFilter is what the request's $filter wants of jobs. Its period is that in which a job began.
+func jobFilter(r *arm.Request) (wanted func(backup.Job) bool, err error) {
+	f, err := filterOf(r, jobConditions...)
+	if err != nil {
+		return nil, err
+	}
+	from, to, err := f.period("startTime", "endTime")
+	return func(j backup.Job) bool {
+		return f.is("status", j.Status()) && f.is("operation", j.Kind) && f.is("jobId", j.ID) && f.is("backupManagementType", management) &&
+			!j.Created.Before(from) && !j.Created.After(to)
+	}, err
 }
 
 func (d *door) cancelJob(ctx context.Context, r *arm.Request) (*arm.Reply, error) {

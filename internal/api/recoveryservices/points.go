@@ -93,18 +93,11 @@ func (d *door) listPoints(ctx context.Context, r *arm.Request) (*arm.Reply, erro
 	if err != nil {
 		return nil, err
 	}
-	all, err := d.s.Points(ctx, r.ID)
-	if err != nil {
-		return nil, err
-	}
-	bodies := []resource[pointProperties]{}
-	for _, p := range all {
-		if !p.Time.Before(from) && !p.Time.After(to) && f.is("moveReadyRPOnly", "false") &&
-			f.is("restorePointQueryType", "All", "Full", "FullAndDifferential", "Invalid") {
-			bodies = append(bodies, encodePoint(r, p))
-		}
-	}
-	return arm.List(r, bodies), nil
+	read := func(after string, most int) ([]backup.Point, error) { return d.s.PointsAfter(ctx, r.ID, after, most) }
+	return arm.Walk(r, read, backup.PlaceOfPoint, func(p backup.Point) (resource[pointProperties], bool) {
+		return encodePoint(r, p), !p.Time.Before(from) && !p.Time.After(to) && f.is("moveReadyRPOnly", "false") &&
+			f.is("restorePointQueryType", "All", "Full", "FullAndDifferential", "Invalid")
+	})
 }
 
 // recommendedForMove: none are, since there is nowhere to move them to.

@@ -47,9 +47,11 @@ type Service interface {
 	Item(ctx context.Context, id armid.ID) (backup.Item, error)
 	ItemOf(ctx context.Context, vm armid.ID) (backup.Item, error)
 	Items(ctx context.Context, vault armid.ID) ([]backup.Item, error)
+	ItemsAfter(ctx context.Context, vault armid.ID, after string, most int) ([]backup.Item, error)
 	Protectable(ctx context.Context, vault armid.ID) ([]compute.VM, error)
 	BackUp(ctx context.Context, item armid.ID, expiry time.Time) (backup.Job, error)
 	Points(ctx context.Context, item armid.ID) ([]backup.Point, error)
+	PointsAfter(ctx context.Context, item armid.ID, after string, most int) ([]backup.Point, error)
 	Point(ctx context.Context, id armid.ID) (backup.Point, error)
 	PointKeys(ctx context.Context, id armid.ID) ([]backup.KeyBackup, error)
 	Restore(ctx context.Context, r backup.RestoreRequest) (backup.Job, error)
@@ -59,6 +61,7 @@ type Service interface {
 	Mount(ctx context.Context, vault armid.ID, id string) (backup.Mount, error)
 	Revoke(ctx context.Context, point armid.ID, mount string) error
 	Jobs(ctx context.Context, vault armid.ID) ([]backup.Job, error)
+	JobsAfter(ctx context.Context, vault armid.ID, after string, most int) ([]backup.Job, error)
 	Job(ctx context.Context, vault armid.ID, id string) (backup.Job, error)
 	CancelJob(ctx context.Context, vault armid.ID, id string) error
 	ExportJobs(ctx context.Context, vault armid.ID, name, contentType string, data []byte) (backup.Published, error)
