@@ -43,7 +43,9 @@ func TestListsInPieces(t *testing.T) {
 			h.clock.forward(time.Hour)
 		}
 		items := pieces(t, backup.PlaceOfItem, func(after string, most int) ([]backup.Item, error) { return h.ItemsAfter(h.ctx, vaultID, after, most) })
-		points := pieces(t, backup.PlaceOfPoint, func(after string, most int) ([]backup.Point, error) { return h.PointsAfter(h.ctx, item.ID, after, most) })
+		points := pieces(t, backup.PlaceOfPoint, func(after string, most int) ([]backup.Point, error) {
+			return h.PointsAfter(h.ctx, item.ID, after, most)
+		})
 		jobs := pieces(t, backup.PlaceOfJob, func(after string, most int) ([]job.Job, error) { return h.JobsAfter(h.ctx, vaultID, after, most) })
 		for list, of := range map[string][2][]string{
 			"items":  {items, placesOf(must(h.Items(h.ctx, vaultID))(t), backup.PlaceOfItem)},
