@@ -10,6 +10,8 @@
 //     gives Python a start-up file that mends it, and signs az in; that is what everybody does, and the tests too.
 //   - The data-plane half of `az keyvault` (keys, secrets) cannot be imported at all. test/clients shows keys and secrets
 //     with the SDKs.
-//   - `az backup protection disable --retain-recovery-points-as-per-policy` names a value that its SDK does not have, and
-//     `az role definition list` a member: both end before they send anything.
+//   - Commands about networks want a version of the network SDK that is not there: of virtual networks and network interfaces
+//     `az resource` is what works.
+//   - `az backup protection disable --retain-recovery-points-as-per-policy` names a value that its SDK does not have, and ends
+//     before it sends anything.
 package az

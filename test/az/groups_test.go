@@ -22,3 +22,25 @@ func TestGroups(t *testing.T) {
 	a.prints(`false`, "group exists -n groups-2")
 	a.refuses("ResourceGroupNotFound", "group show -n groups-2")
 }
+
+// Networks are documents here: they are made, found among all resources, tagged and deleted. A lock keeps them, and their group.
+func TestResourcesAndLocks(t *testing.T) {
+	_, a := story(t, "resources")
+	const (
+		network = " -g resources -n net --resource-type Microsoft.Network/virtualNetworks"
+		locks   = "lock list -g resources --query [].[name,level]"
+	)
+	a.prints(`"net"`, `resource create -l westeurope --properties {"addressSpace":{"addressPrefixes":["10.0.0.0/16"]}} --query name`+network)
+	a.prints(`["net"]`, "resource list -g resources --query [].name")
+	a.prints(`["net"]`, "resource list --resource-type Microsoft.Network/virtualNetworks --query [?resourceGroup=='resources'].name")
+	a.prints(`["10.0.0.0/16"]`, "resource show --query properties.addressSpace.addressPrefixes"+network)
+	a.prints(`{"kind":"net"}`, "resource tag --tags kind=net --query tags"+network)
+	a.prints(`["net"]`, "resource list --tag kind=net --query [].name")
+	a.prints(`"CanNotDelete"`, "lock create -n keep -g resources --lock-type CanNotDelete --query level")
+	a.prints(`[["keep","CanNotDelete"]]`, locks)
+	a.refuses("ScopeLocked", "group delete -n resources --yes")
+	a.prints(``, "lock delete -n keep -g resources")
+	a.prints(`[]`, locks)
+	a.prints(``, "resource delete"+network)
+	a.prints(`[]`, "resource list -g resources")
+}

@@ -36,6 +36,7 @@ func TestProtection(t *testing.T) {
 	a.prints(`["DisableBackup","Completed"]`, "backup protection disable --yes"+db1+item+state)
 	a.prints(`"ProtectionStopped"`, show+"properties.protectionState")
 	a.refuses("ServiceResourceNotEmptyWithContainerDetails", "backup vault delete -g protection -n vault --yes")
+	a.refuses("ResourceGroupDeletionBlocked", "group delete -n protection --yes")
 	a.prints(`["ConfigureBackup","Completed"]`, "backup protection resume -p other"+db1+item+state)
 	a.done("DeleteBackupData", vault, "backup protection disable --yes --delete-backup-data true -c db1 -i db1"+item)
 	a.prints(`true`, show+"properties.isScheduledForDeferredDelete")

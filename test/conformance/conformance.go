@@ -4,7 +4,8 @@
 // An operation is named by its method and the types on its path: "GET Microsoft.RecoveryServices/vaults/{}/backupJobs/{}".
 // The same name is made of three things, so that they can be laid side by side: of a path in a published description
 // (ofPath), of a row in the tables of the doors (ofRow), and of a line in the server's log (Trace). Blobs have no such
-// paths; their operations have the names that the reference of the Blob service gives them.
+// paths; their operations have the names that the reference of the Blob service gives them. What is asked of a subscription
+// as a whole is another operation than what is asked of a group, but the rows of tables don't tell the two apart.
 //
 // The log is the witness of what a client has called: the test that lets a Client play its story compares what the log
 // names with the list that is kept of that client, and the report reads the list. Only what the client itself sent counts,
@@ -41,9 +42,11 @@ func named(typ string) string {
 	return words[0] + "/" + strings.Join(words[1:], "/{}/")
 }
 
-// ofPath names the operation of a method on a path, as a description writes it. Whether a type is in a group or in a
-// subscription makes no other operation of it. Outside of subscriptions there is nothing but the operations of providers,
-// so what descriptions have there keeps its path for a name.
+// wide marks an operation on a subscription as a whole.
+const wide = " of a subscription"
+
+// ofPath names the operation of a method on a path, as a description writes it. Outside of subscriptions there is nothing
+// but the operations of providers, so what descriptions have there keeps its path for a name.
 func ofPath(method, path string) string {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	if slices.Contains([]string{"keys", "deletedkeys", "secrets", "deletedsecrets"}, parts[0]) {
@@ -55,7 +58,11 @@ func ofPath(method, path string) string {
 		if !inside || slices.Contains(parts[i+1:], "providers") {
 			return method + " " + path
 		}
-		return method + " " + strings.Join(append([]string{parts[i+1]}, nameless(parts[i+2:])...), "/")
+		name := method + " " + strings.Join(append([]string{parts[i+1]}, nameless(parts[i+2:])...), "/")
+		if inside && i == 2 {
+			name += wide
+		}
+		return name
 	}
 	if len(parts) > 2 && strings.EqualFold(parts[0], "subscriptions") && !strings.EqualFold(parts[2], "locations") {
 		parts = parts[2:]

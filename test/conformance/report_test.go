@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"bytes"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
@@ -32,11 +31,14 @@ const report = "../../docs/conformance.md"
 type description struct {
 	title, path string
 	test, list  string // the test that compares answers with it, and the list of what that compares
+	also        string // the list of another test, of another door, that compares some of it
 }
 
 const (
 	backupTest    = "internal/api/recoveryservices: TestAnswersAsPublished"
 	backupList    = "recoveryservices/testdata/published.txt"
+	computeTest   = "internal/api/compute: TestAnswersAsPublished"
+	computeList   = "compute/testdata/published.txt"
 	resourcesTest = "internal/api/resources: TestAnswersAsPublished"
 	resourcesList = "resources/testdata/published.txt"
 	dataTest      = "internal/api/keyvault: TestDataPlaneAnswersAsPublished"
@@ -44,17 +46,18 @@ const (
 )
 
 var descriptions = []description{
-	{"Microsoft.RecoveryServices: backup", "recoveryservicesbackup/resource-manager/Microsoft.RecoveryServices/stable/2024-04-01/bms.json", backupTest, backupList},
-	{"Microsoft.RecoveryServices: vaults", "recoveryservices/resource-manager/Microsoft.RecoveryServices/stable/2024-04-01/vaults.json", backupTest, backupList},
-	{"Microsoft.RecoveryServices: usages", "recoveryservices/resource-manager/Microsoft.RecoveryServices/stable/2024-04-01/vaultusages.json", backupTest, backupList},
+	{"Microsoft.RecoveryServices: backup", "recoveryservicesbackup/resource-manager/Microsoft.RecoveryServices/stable/2024-04-01/bms.json", backupTest, backupList, ""},
+	{"Microsoft.RecoveryServices: vaults", "recoveryservices/resource-manager/Microsoft.RecoveryServices/stable/2024-04-01/vaults.json", backupTest, backupList, ""},
+	{"Microsoft.RecoveryServices: usages", "recoveryservices/resource-manager/Microsoft.RecoveryServices/stable/2024-04-01/vaultusages.json", backupTest, backupList, ""},
 	{"Microsoft.KeyVault", "keyvault/resource-manager/Microsoft.KeyVault/stable/2023-07-01/keyvault.json",
-		"internal/api/keyvault: TestManagementAnswersAsPublished", "keyvault/testdata/published.txt"},
-	{"Key Vault: keys", "keyvault/data-plane/Microsoft.KeyVault/stable/7.5/keys.json", dataTest, dataList},
-	{"Key Vault: secrets", "keyvault/data-plane/Microsoft.KeyVault/stable/7.5/secrets.json", dataTest, dataList},
-	{"Microsoft.Compute: virtual machines", "compute/resource-manager/Microsoft.Compute/ComputeRP/stable/2024-03-01/virtualMachine.json", "", ""},
-	{"Microsoft.Compute: disks", "compute/resource-manager/Microsoft.Compute/DiskRP/stable/2023-10-02/disk.json", "", ""},
-	{"Microsoft.Resources", "resources/resource-manager/Microsoft.Resources/stable/2024-03-01/resources.json", resourcesTest, resourcesList},
-	{"Subscriptions", "resources/resource-manager/Microsoft.Resources/stable/2022-12-01/subscriptions.json", resourcesTest, resourcesList},
+		"internal/api/keyvault: TestManagementAnswersAsPublished", "keyvault/testdata/published.txt", resourcesList},
+	{"Key Vault: keys", "keyvault/data-plane/Microsoft.KeyVault/stable/7.5/keys.json", dataTest, dataList, ""},
+	{"Key Vault: secrets", "keyvault/data-plane/Microsoft.KeyVault/stable/7.5/secrets.json", dataTest, dataList, ""},
+	{"Microsoft.Compute: virtual machines", "compute/resource-manager/Microsoft.Compute/ComputeRP/stable/2024-03-01/virtualMachine.json", computeTest, computeList, ""},
+	{"Microsoft.Compute: disks", "compute/resource-manager/Microsoft.Compute/DiskRP/stable/2023-10-02/disk.json", computeTest, computeList, ""},
+	{"Microsoft.Compute: snapshots", "compute/resource-manager/Microsoft.Compute/DiskRP/stable/2023-10-02/snapshot.json", computeTest, computeList, ""},
+	{"Microsoft.Resources", "resources/resource-manager/Microsoft.Resources/stable/2024-03-01/resources.json", resourcesTest, resourcesList, ""},
+	{"Subscriptions", "resources/resource-manager/Microsoft.Resources/stable/2022-12-01/subscriptions.json", resourcesTest, resourcesList, ""},
 }
 
 // undescribed is what no description is at hand of: the tables of the doors are all that can be told, and what they were
@@ -91,8 +94,9 @@ when it is stale; nothing in it is written by hand.
 
 * *here*: the server's table has a handler for it, or it is compared. It may answer "not supported here", with Azure's error.
 * *compared*: a test compares an answer of it with the published description: status, what is required, types, words, names.
-* *recorded*: so many requests of a real client to the real service are at hand. Those of Recovery Services are sent again by
-  ` + "`TestRecordedRequestsAreAnsweredAlike`" + `, where every key that the service sent is in our answer or listed with the reason.
+* *recorded*: so many requests of a real client to the real service are at hand. ` + "`TestRecordedRequestsAreAnsweredAlike`" + ` and
+  ` + "`TestAnswersCoverTheRecordedOnes`" + ` of the doors send them, or such as they are, again: every key that the service sent is in our
+  answer, with the same type, or listed with the reason; and no recording is left out without one.
 * *called by*: the clients whose stories call it and get an answer that is no refusal, as the server's log witnesses: az
   (` + "`test/az`" + `), go (Azure's SDKs and HashiCorp's, ` + "`test/clients`" + `), tofu (OpenTofu with azurerm, ` + "`test/tofu`" + `). *polled* says that
   clients call it for as long as another operation takes, so that no list has it; a dash, that none of them calls it.
@@ -116,12 +120,12 @@ func TestReport(t *testing.T) {
 		fmt.Fprintf(&page, "\n### %s\n\nChecked with %s.\n\n| operation | called by |\n|---|---|\n", u.title, u.checked)
 		for _, name := range u.operations(f) {
 			f.told[strings.ToLower(name)] = true
-			fmt.Fprintf(&page, "| `%s` | %s |\n", name, f.by(strings.ToLower(name)))
+			fmt.Fprintf(&page, "| `%s` | %s |\n", name, f.by(strings.ToLower(name), strings.ToLower(name)+wide))
 		}
 	}
 	for _, c := range Clients() {
 		for name := range f.called[c.Name] {
-			if !f.told[name] {
+			if !f.told[strings.TrimSuffix(name, wide)] {
 				t.Errorf("%s calls %s, of which the page has no line", c.Name, name)
 			}
 		}
@@ -152,14 +156,17 @@ type facts struct {
 func (f facts) describe(t *testing.T, page *bytes.Buffer, d description) {
 	t.Helper()
 	compared := map[string]bool{}
-	if d.list != "" {
-		compared = linesOf(t, filepath.Join("../../internal/api", d.list))
+	for _, list := range []string{d.list, d.also} {
+		if list != "" {
+			maps.Copy(compared, linesOf(t, filepath.Join("../../internal/api", list)))
+		}
 	}
 	all, here, rows := openapitest.Open(t, d.path).Operations(), 0, &bytes.Buffer{}
 	for _, o := range all {
 		name := strings.ToLower(ofPath(o.Method, o.Path))
-		f.told[name] = true
-		there := f.has[name] != "" || compared[o.ID]
+		row := strings.TrimSuffix(name, wide)
+		f.told[row] = true
+		there := f.has[row] != "" || compared[o.ID]
 		if there {
 			here++
 		}
@@ -169,23 +176,21 @@ func (f facts) describe(t *testing.T, page *bytes.Buffer, d description) {
 		}
 		fmt.Fprintf(rows, "| %s | %s | %s | %s | %s |\n", o.ID, yes(there), yes(compared[o.ID]), recorded, f.by(name))
 	}
-	fmt.Fprintf(page, "\n## %s\n\n`%s`: %d of %d operations are here", d.title, d.path, here, len(all))
-	if d.test != "" {
-		fmt.Fprintf(page, "; compared by `%s`", d.test)
-	}
-	page.WriteString(".\n\n| operation | here | compared | recorded | called by |\n|---|---|---|---|---|\n")
+	fmt.Fprintf(page, "\n## %s\n\n`%s`: %d of %d operations are here; compared by `%s`.\n\n", d.title, d.path, here, len(all), d.test)
+	page.WriteString("| operation | here | compared | recorded | called by |\n|---|---|---|---|---|\n")
 	page.Write(rows.Bytes())
 }
 
-func (f facts) by(name string) string {
+// by says who calls an operation by one of its names.
+func (f facts) by(names ...string) string {
 	var who []string
 	for _, c := range Clients() {
-		if f.called[c.Name][name] {
+		if slices.ContainsFunc(names, func(name string) bool { return f.called[c.Name][name] }) {
 			who = append(who, c.Name)
 		}
 	}
 	switch {
-	case polled.MatchString(name):
+	case polled.MatchString(names[0]):
 		return "polled"
 	case len(who) == 0:
 		return "–"
@@ -254,22 +259,8 @@ func linesOf(t *testing.T, path string) map[string]bool {
 // recordings counts the recorded requests of each operation.
 func recordings(t *testing.T) map[string]int {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(openapitest.Folder(t), "recorded", "*.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	counts := map[string]int{}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var r struct {
-			Request struct{ Method, URI string }
-		}
-		if err := json.Unmarshal(text, &r); err != nil {
-			t.Fatalf("%s: %v", file, err)
-		}
+	for _, r := range openapitest.Recordings(t) {
 		if u, err := url.Parse(r.Request.URI); err == nil {
 			counts[strings.ToLower(ofPath(r.Request.Method, u.Path))]++
 		}

@@ -27,7 +27,7 @@ func Trace(log string, wanted func(agent string) bool) []string {
 
 // polled are the operations by which a client asks whether another one is over. Whether it must ask is a matter of
 // time, so no list has them.
-var polled = regexp.MustCompile(`^get .*/[a-z]*operations?(status(es)?|results?)?/\{\}$`)
+var polled = regexp.MustCompile(`^get .*/[a-z]*operations?(status(es)?|results?)?/\{\}(` + wide + `)?$`)
 
 // ofLine names the operation of a line; "" if it tells of none. Each door has lines of its own.
 func ofLine(fields map[string]string) string {
@@ -59,16 +59,23 @@ func ofRequest(method, operation, resource string) string {
 		return ""
 	}
 	typ, of := operation[:cut], kind(id)
+	if strings.EqualFold(typ, id.Provider) {
+		return method + " providers/{}"
+	}
 	if id.Provider != "" && len(id.Segments) == 0 {
 		of = "" // a namespace alone is no resource
 	}
+	name := method + " " + named(typ) // listed in a scope, or an action of the namespace
 	switch {
 	case strings.EqualFold(typ, of):
-		return method + " " + named(typ) + "/{}"
+		name += "/{}"
 	case of != "" && len(typ) > len(of) && strings.EqualFold(typ[:len(of)], of):
-		return method + " " + named(of) + "/{}" + typ[len(of):]
+		name = method + " " + named(of) + "/{}" + typ[len(of):]
 	}
-	return method + " " + named(typ) // listed in a scope, or an action of the namespace
+	if id.Subscription != "" && id.ResourceGroup == "" && strings.Contains(typ, ".") {
+		name += wide
+	}
+	return name
 }
 
 // attributes reads a line of slog's text: name=value, and the value in quotes where it needs them.
