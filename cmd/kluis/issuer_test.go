@@ -49,9 +49,13 @@ func TestIssuerOutside(t *testing.T) {
 	if got := groups(token[:len(token)-8] + "AAAAAAAA"); !strings.Contains(got, "InvalidAuthenticationToken") {
 		t.Errorf("a forged token: %s", got)
 	}
-	s.shell("kluis principal untrust partner " + added.KeyID)
+	s.shell("kluis principal untrust partner " + added.KeyID + "; kluis user create ada --generate-password --role Reader -g hidden; kluis principal trust ada --subject " + subject)
+	if got := groups(token); !strings.Contains(got, `"hidden"`) || strings.Contains(got, `"prod"`) {
+		t.Errorf("the groups of ada: %s", got)
+	}
+	s.shell("kluis user disable ada")
 	if got := groups(token); !strings.Contains(got, "InvalidAuthenticationToken") {
-		t.Errorf("nobody trusts it any more: %s", got)
+		t.Errorf("who trusts it is disabled: %s", got)
 	}
 	if got := get(t, o, o.Subscription().String()+"/resourceGroups?api-version=2021-04-01", tokenOf(t, s, must[client.Admin](t)(client.ReadAdmin(filepath.Join(s.dir, "admin.json"))))); !strings.Contains(got, "InvalidAuthenticationToken") {
 		t.Errorf("the issuer believes who believes it: %s", got)

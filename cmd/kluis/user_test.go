@@ -19,7 +19,7 @@ func TestUserCommands(t *testing.T) {
 		t.Errorf("made %s", made.Raw)
 	}
 	out := s.shell(`kluis user create bob --generate-password; kluis user show bob; kluis user list; kluis role assigned`)
-	if strings.Count(out, "Password") != 1 || !strings.Contains(out, "Ada Lovelace") || !strings.Contains(out, made.Name) {
+	if strings.Count(out, "Password ") != 1 || !strings.Contains(out, "Ada Lovelace") || !strings.Contains(out, made.Name) {
 		t.Errorf("out %s", out)
 	}
 	if out := s.shell("kluis principal list"); strings.Contains(out, "Ada") || strings.Contains(out, "bob") {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -38,17 +39,19 @@ func rolesOf(p client.Principal) string {
 }
 
 var onePrincipal = append(principalColumns[:len(principalColumns):len(principalColumns)],
-	column[client.Principal]{"Credentials", func(p client.Principal) string {
-		lines := make([]string, len(p.Properties.Credentials))
-		for i, c := range p.Properties.Credentials {
-			lines[i] = describe(c)
-		}
-		return strings.Join(lines, "\n\t")
-	}},
+	column[client.Principal]{"Credentials", credentialsOf},
 	column[client.Principal]{"Roles", rolesOf},
 	column[client.Principal]{"Redirect URIs", func(p client.Principal) string { return strings.Join(p.Properties.Redirects, "\n\t") }},
 	column[client.Principal]{"Client secret", func(p client.Principal) string { return p.Properties.SecretText }},
 )
+
+func credentialsOf(p client.Principal) string {
+	lines := make([]string, len(p.Properties.Credentials))
+	for i, c := range p.Properties.Credentials {
+		lines[i] = describe(c)
+	}
+	return strings.Join(lines, "\n\t")
+}
 
 func describe(c client.Credential) string {
 	words := []string{c.KeyID, c.Kind}
@@ -225,7 +228,7 @@ kluis principal trust operators --group backup-operators`, cobra.ExactArgs(1), f
 		if (c.flag("subject") == "") == (c.flag("group") == "") {
 			return usagef("say either --subject or --group")
 		}
-		id, err := c.principal(c.args[0])
+		id, err := c.anybody(c.args[0])
 		if err != nil {
 			return err
 		}
@@ -237,7 +240,7 @@ kluis principal trust operators --group backup-operators`, cobra.ExactArgs(1), f
 	})
 	cmd.Long = `Let the holders of tokens of another issuer act as a principal, with its roles: those whose token names the subject, or the
 group. A subject goes before groups; a token whose groups are trusted by several principals is refused.
-The issuer is the one that the server is told of (kluis serve --oidc-issuer).`
+The issuer is the one that the server is told of (kluis serve --oidc-issuer). PRINCIPAL may be a person, too.`
 	cmd.Flags().String("subject", "", "who it is, as the token names him (claim sub, unless the server is told otherwise)")
 	cmd.Flags().String("group", "", "a group, as the token names it (claim groups, unless the server is told otherwise)")
 	cmd.Flags().String("issuer", "", "URL of the issuer (default: the one that the server is told of)")
@@ -247,7 +250,7 @@ The issuer is the one that the server is told of (kluis serve --oidc-issuer).`
 func principalUntrust() *cobra.Command {
 	return verb("untrust PRINCIPAL CREDENTIAL", "Take away what 'trust' gave; the id is shown by 'show'",
 		"kluis principal untrust ci 0f9b7f43-90a4-4c36-8c8c-6e0e5d8f2a11", cobra.ExactArgs(2), func(c *call) error {
-			id, err := c.principal(c.args[0])
+			id, err := c.anybody(c.args[0])
 			if err != nil {
 				return err
 			}
@@ -289,6 +292,17 @@ func principalEnable(word, short string, enabled bool) *cobra.Command {
 		}
 		return details(c, p, rawOf, onePrincipal)
 	})
+}
+
+// anybody finds the object id of an application or a person.
+func (c *call) anybody(name string) (string, error) {
+	id, err := c.principal(name)
+	if e, ok := errors.AsType[*client.Error](err); ok && e.Code == "PrincipalNotFound" {
+		if person, personErr := c.user(name); personErr == nil {
+			return person, nil
+		}
+	}
+	return id, err
 }
 
 // applications are the principals that are no people.

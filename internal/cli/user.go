@@ -24,6 +24,7 @@ var userColumns = []column[client.Principal]{
 }
 
 var oneUser = append(userColumns[:len(userColumns):len(userColumns)],
+	column[client.Principal]{"Credentials", credentialsOf},
 	column[client.Principal]{"Roles", rolesOf},
 	column[client.Principal]{"Password", func(p client.Principal) string { return p.Properties.SecretText }},
 )

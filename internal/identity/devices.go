@@ -36,11 +36,15 @@ type Device struct {
 	Pause    time.Duration
 }
 
-// NewDevice begins the sign-in of a program without a browser.
-func (s *Service) NewDevice(ctx context.Context, w Wanted) (Device, error) {
+// NewDevice begins the sign-in of a program without a browser. Nobody has to be anybody for that, so who begins too many,
+// from one place, has to wait.
+func (s *Service) NewDevice(ctx context.Context, w Wanted, from string) (Device, error) {
 	client, known := program(w.ClientID)
 	if !known {
 		return Device{}, unknownClient(w.ClientID, s.tenant)
+	}
+	if !s.devices.try(from, s.now()) {
+		return Device{}, tooManyDevices()
 	}
 	w.ClientID = client.ID
 	code, hash, err := s.drawCode()

@@ -86,6 +86,7 @@ type Service struct {
 	attempts  attempts                     // of applications
 	guesses   attempts                     // of people
 	typed     attempts                     // user codes, by where they come from
+	devices   attempts                     // that begin to sign in, by where they are
 	passwords passwords
 }
 
@@ -101,7 +102,8 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		db: o.DB, tenant: o.TenantID, subscription: o.SubscriptionID,
 		issuer: strings.TrimRight(o.Issuer, "/") + "/" + o.TenantID + "/v2.0",
 		now:    o.Now, rand: o.Rand, seal: o.Seal, keyLife: o.KeyLife, outside: o.Outside, outsideAudiences: o.OutsideAudiences,
-		attempts: attempts{allowance: drawn}, guesses: attempts{allowance: chosen}, typed: attempts{allowance: drawn}, passwords: newPasswords(),
+		attempts: attempts{allowance: drawn}, guesses: attempts{allowance: chosen}, typed: attempts{allowance: drawn}, devices: attempts{allowance: drawn},
+		passwords: newPasswords(),
 	}
 	if s.rand == nil {
 		s.rand = rand.Reader

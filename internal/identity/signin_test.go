@@ -296,7 +296,7 @@ func TestDevices(t *testing.T) {
 		s := newService(t, db, c)
 		ada := addAda(t, s)
 		begin := func() identity.Device {
-			return must(s.NewDevice(t.Context(), identity.Wanted{ClientID: azureCLI, Audience: audience, OpenID: true, Offline: true}))(t)
+			return must(s.NewDevice(t.Context(), identity.Wanted{ClientID: azureCLI, Audience: audience, OpenID: true, Offline: true}, "192.0.2.1"))(t)
 		}
 		poll := func(clientID, code, want string) {
 			t.Helper()
@@ -338,15 +338,16 @@ func TestDevices(t *testing.T) {
 		c.Add(15 * time.Minute)
 		poll(azureCLI, d.Code, identity.CodeExpired)
 		wantCode(t, s.AllowDevice(t.Context(), d.UserCode, ada), problem.NotFound, identity.CodeInvalidGrant)
-		_, err := s.NewDevice(t.Context(), identity.Wanted{ClientID: "nobody", Audience: audience})
+		_, err := s.NewDevice(t.Context(), identity.Wanted{ClientID: "nobody", Audience: audience}, "192.0.2.1")
 		wantCode(t, err, problem.Unauthenticated, identity.CodeUnauthorizedClient)
 	})
 }
 
-// Who tries codes has to wait, and keeps nobody else waiting.
+// Who tries codes, or begins again and again, has to wait, and keeps nobody elsewhere waiting.
 func TestTryingUserCodes(t *testing.T) {
 	s := newService(t, databasetest.Open(t, "sqlite:"+t.TempDir()+"/kluis.db"), newClock())
-	d := must(s.NewDevice(t.Context(), identity.Wanted{ClientID: azureCLI, Audience: audience}))(t)
+	w := identity.Wanted{ClientID: azureCLI, Audience: audience}
+	d := must(s.NewDevice(t.Context(), w, "192.0.2.1"))(t)
 	for range 20 {
 		_, err := s.DeviceClient(t.Context(), "BCDF-GHJK", "192.0.2.1")
 		wantCode(t, err, problem.NotFound, identity.CodeInvalidGrant)
@@ -354,4 +355,10 @@ func TestTryingUserCodes(t *testing.T) {
 	_, err := s.DeviceClient(t.Context(), d.UserCode, "192.0.2.1")
 	wantCode(t, err, problem.Unavailable, identity.CodeTryLater)
 	must(s.DeviceClient(t.Context(), d.UserCode, "192.0.2.2"))(t)
+	for range 19 {
+		must(s.NewDevice(t.Context(), w, "192.0.2.1"))(t)
+	}
+	_, err = s.NewDevice(t.Context(), w, "192.0.2.1")
+	wantCode(t, err, problem.Unavailable, identity.CodeTryLater)
+	must(s.NewDevice(t.Context(), w, "192.0.2.2"))(t)
 }

@@ -95,6 +95,11 @@ func tooManyCodes() *problem.Error {
 		WithTarget("user_code").WithAdvice("Wait some seconds and enter the code that the program shows.")
 }
 
+func tooManyDevices() *problem.Error {
+	return problem.New(problem.Unavailable, CodeTryLater, "AADSTS50053: Too many devices begin to sign in from there.").
+		WithTarget("client_id").WithAdvice("Wait some seconds and begin again.")
+}
+
 func unknownUserCode() *problem.Error {
 	return problem.New(problem.NotFound, CodeInvalidGrant, "AADSTS70019: There is no such code, or it has expired.").
 		WithTarget("user_code").WithAdvice("Enter the code that the program shows, or begin again there.")

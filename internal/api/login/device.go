@@ -26,7 +26,7 @@ func (d *door) deviceCode(w http.ResponseWriter, r *http.Request) {
 	wanted.ClientID = clientID
 	var device identity.Device
 	if err == nil {
-		device, err = d.identity.NewDevice(r.Context(), wanted)
+		device, err = d.identity.NewDevice(r.Context(), wanted, remote(r))
 	}
 	if err != nil {
 		d.failWith(w, r, clientID, err)
