@@ -20,23 +20,24 @@ import (
 // (KLUIS_ and the name, such as KLUIS_ALLOW_IMAGES), else from the configuration file, else it is the
 // default. An unknown name in the file is an error: a misspelt setting must not be a default in disguise.
 type config struct {
-	Data        string   `yaml:"data"`
-	Listen      string   `yaml:"listen"`
-	Domain      string   `yaml:"domain"`
-	Export      string   `yaml:"export-listen"`
-	Database    string   `yaml:"database"`
-	Store       string   `yaml:"store"`
-	AllowImages []string `yaml:"allow-images"`
-	RestoreDir  string   `yaml:"restore-dir"`
-	Workers     int      `yaml:"workers"`
-	Hosts       []string `yaml:"hosts"`
-	LiveDir     string   `yaml:"live-dir"`
-	Reserve     string   `yaml:"scratch-reserve"`
-	KeyDir      string   `yaml:"key-dir"`
-	Node        string   `yaml:"node"`
-	Requests    int      `yaml:"requests-per-minute"`
-	Locations   []string `yaml:"locations"`
-	LogLevel    string   `yaml:"log-level"`
+	Data         string   `yaml:"data"`
+	Listen       string   `yaml:"listen"`
+	Domain       string   `yaml:"domain"`
+	Export       string   `yaml:"export-listen"`
+	Database     string   `yaml:"database"`
+	Store        string   `yaml:"store"`
+	AllowImages  []string `yaml:"allow-images"`
+	RestoreDir   string   `yaml:"restore-dir"`
+	Workers      int      `yaml:"workers"`
+	Hosts        []string `yaml:"hosts"`
+	HostLocation string   `yaml:"host-location"`
+	LiveDir      string   `yaml:"live-dir"`
+	Reserve      string   `yaml:"scratch-reserve"`
+	KeyDir       string   `yaml:"key-dir"`
+	Node         string   `yaml:"node"`
+	Requests     int      `yaml:"requests-per-minute"`
+	Locations    []string `yaml:"locations"`
+	LogLevel     string   `yaml:"log-level"`
 
 	SealIdentity   string `yaml:"seal-identity"`
 	SealPassphrase string `yaml:"seal-passphrase-file"`
@@ -47,7 +48,7 @@ type config struct {
 
 func defaults() config {
 	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Requests: 120_000, Node: "kluis",
-		LiveDir: "/var/lib/libvirt/qemu/kluis", Reserve: "1GiB", KeyDir: "/run/kluis",
+		HostLocation: "local", LiveDir: "/var/lib/libvirt/qemu/kluis", Reserve: "1GiB", KeyDir: "/run/kluis",
 		Locations: []string{"westeurope", "northeurope", "uksouth", "eastus", "westus2", "southeastasia"}, LogLevel: "info",
 		Outside: issuerConfig{SubjectClaim: "sub", GroupsClaim: "groups"}}
 }
@@ -65,6 +66,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.AllowImages, "allow-images", c.AllowImages, "folder whose disk images may be registered and read; may be given several times")
 	f.StringVar(&c.RestoreDir, "restore-dir", c.RestoreDir, "folder for restored disks (default: DATA/disks)")
 	f.StringSliceVar(&c.Hosts, "hosts", c.Hosts, "libvirt host whose machines are protected, as NAME=URI: lab=qemu:///system, dc2=qemu+tls://dc2.example.com/system; may be given several times")
+	f.StringVar(&c.HostLocation, "host-location", c.HostLocation, "location of the machines of hosts, which must be that of the Recovery Services vaults and key vaults that they use; a resource group that is there already keeps its own")
 	f.StringVar(&c.LiveDir, "live-dir", c.LiveDir, "folder on each libvirt host for sockets and scratch files while a machine that runs is backed up")
 	f.StringVar(&c.Reserve, "scratch-reserve", c.Reserve, "how much room must stay free there; a backup that would take it ends")
 	f.StringVar(&c.KeyDir, "key-dir", c.KeyDir, "folder in memory (tmpfs) from which a machine that starts gets the keys of its disks")

@@ -138,19 +138,15 @@ func TestMachineMadeOnAHost(t *testing.T) {
 	os := must[client.Disk](t)(s.ImportDisk(ctx, s.DiskID(name, name+"-os"), "westeurope", disk, "Linux", nil))
 	vm := client.VMOf("westeurope", "Linux", os)
 	vm.Properties.HardwareProfile.VMSize = "custom-1-64"
-	vm.Properties.Host = &client.Ref{ID: s.ResourceID("lab", "Microsoft.Compute/hostGroups", "kluis").Child("hosts", "lab").String()}
-	var made client.VM
-	err := guest.Eventually(soon(t), func() (bool, error) { // the host has to answer first
-		var err error
-		made, err = s.PutVM(ctx, id, vm)
-		if client.Is(err, "HostUnavailable") {
-			return false, nil
-		}
-		return err == nil, err
+	vm.Properties.Host = &client.Ref{ID: s.HostID("lab").String()}
+	err := guest.Eventually(soon(t), func() (bool, error) {
+		hosts, err := s.Hosts(ctx)
+		return len(hosts) == 1 && hosts[0].Properties.Answers(), err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	made := must[client.VM](t)(s.PutVM(ctx, id, vm))
 	g := &guest.Guest{Name: name}
 	t.Cleanup(func() {
 		if err := g.Remove(context.WithoutCancel(ctx)); err != nil {

@@ -128,6 +128,17 @@ func (h hosts) do(name string, what func(*libvirt.Host) error) error {
 	return what(host)
 }
 
+// hostGroups makes the resource groups of what hosts run.
+type hostGroups struct {
+	*resources.Service
+	location string
+}
+
+// EnsureGroup implements compute.HostGroups.
+func (g hostGroups) EnsureGroup(ctx context.Context, name string) (string, error) {
+	return g.Service.EnsureGroup(ctx, name, g.location)
+}
+
 // nics gives the documents of network interfaces the shape that the compute service asks for.
 type nics struct{ *resources.Service }
 

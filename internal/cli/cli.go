@@ -65,7 +65,7 @@ Exit codes: 0 done; 1 failed (the server refused, or the job failed); 2 the comm
 	}{
 		{"backup", []*cobra.Command{vaultCommand(), policyCommand(), protectableItemCommand(), itemCommand(), backupCommand(), jobCommand(),
 			recoveryPointCommand(), restoreCommand(), alertCommand(), deploymentCommand()}},
-		{"things", []*cobra.Command{groupCommand(), keyVaultCommand(), keyCommand(), secretCommand(), diskCommand(), snapshotCommand(), vmCommand()}},
+		{"things", []*cobra.Command{groupCommand(), keyVaultCommand(), keyCommand(), secretCommand(), diskCommand(), snapshotCommand(), hostCommand(), vmCommand()}},
 		{"server", []*cobra.Command{serve, cloudCommand(), roleCommand(), lockCommand(), principalCommand(), userCommand(), auditCommand(), sealCommand()}},
 		{"offline", offline},
 	} {

@@ -198,31 +198,27 @@ func checkTags(tags map[string]string) error {
 	return nil
 }
 
-// EnsureGroup returns where a group is, and makes one if there is none. It serves what is found on VM hosts, which is
-// there whether or not somebody may make groups.
-func (s *Service) EnsureGroup(ctx context.Context, name string) (location string, err error) {
+// EnsureGroup returns where a group is, and makes one at a location if there is none. It serves what is found on VM
+// hosts, which is there whether or not somebody may make groups.
+func (s *Service) EnsureGroup(ctx context.Context, name, location string) (at string, err error) {
 	if !groupName.MatchString(name) {
 		return "", invalidGroupName(name)
 	}
-	location = defaultLocation
-	if len(s.o.Locations) > 0 {
-		location = canonical(s.o.Locations[0])
+	if at = canonical(location); !locationName.MatchString(at) {
+		return "", invalidLocation(location)
 	}
 	err = s.o.DB.InTx(ctx, func(tx *database.Tx) error {
 		old, found, err := selectGroup(ctx, tx, name)
 		if found {
-			location = old.Location
+			at = old.Location
 		}
 		if err != nil || found {
 			return err
 		}
-		return putGroup(ctx, tx, Group{Name: name, Location: location})
+		return putGroup(ctx, tx, Group{Name: name, Location: at})
 	})
-	return location, err
+	return at, err
 }
-
-// defaultLocation is where a group is that nobody placed, on a server that offers no locations.
-const defaultLocation = "westeurope"
 
 // Group returns a group.
 func (s *Service) Group(ctx context.Context, name string) (Group, error) {
