@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"kluis/internal/client"
@@ -33,7 +34,7 @@ func TestDeviceCode(t *testing.T) {
 	a.prints(`["ada@example.com"]`, "role assignment list -g signin --query [].principalName")
 
 	person := *a
-	person.env = append(person.env, "AZURE_CONFIG_DIR="+filepath.Join(a.dir, "ada"))
+	person.env = append(person.env, "AZURE_CONFIG_DIR="+filepath.Join(a.dir, "person"))
 	config := filepath.Join(a.dir, "config", "clouds.config")
 	person.copyCloud(config)
 	person.signInWithCode(h, "ada@example.com", "correct horse battery staple")
@@ -50,6 +51,39 @@ func TestDeviceCode(t *testing.T) {
 	person.fails("az login", "account get-access-token --resource https://vault.azure.net")
 }
 
+// A person signs in at the page that az opens, and is led back to az.
+func TestBrowser(t *testing.T) {
+	h, a := story(t, "browser")
+	if _, err := h.CreateUser(t.Context(), client.NewUser{SignInName: "bob", Password: "correct horse battery staple", Role: "Reader",
+		Scope: h.Subscription().Group("browser").String()}); err != nil {
+		t.Fatal(err)
+	}
+	opened := filepath.Join(a.dir, "opened")
+	if err := syscall.Mkfifo(opened, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	person := *a
+	person.write("open", []byte("#!/bin/sh\nprintf %s \"$1\" > '"+opened+"'\n"))
+	if err := os.Chmod(filepath.Join(a.dir, "open"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	person.env = append(person.env, "AZURE_CONFIG_DIR="+filepath.Join(a.dir, "person"), "BROWSER="+filepath.Join(a.dir, "open"))
+	person.copyCloud(filepath.Join(a.dir, "config", "clouds.config"))
+	led := make(chan error, 1)
+	go func() {
+		address, err := os.ReadFile(opened) // waits until the browser has been opened
+		if err == nil {
+			err = browse(t.Context(), h, string(address), url.Values{"username": {"bob"}, "password": {"correct horse battery staple"}, "action": {"allow"}})
+		}
+		led <- err
+	}()
+	person.prints(`["bob"]`, "login --query [].user.name")
+	if err := <-led; err != nil {
+		t.Error(err)
+	}
+	person.prints(`["browser"]`, "group list --query [].name")
+}
+
 // copyCloud gives a fresh az the cloud that another one knows.
 func (a *az) copyCloud(config string) {
 	a.t.Helper()
@@ -57,7 +91,7 @@ func (a *az) copyCloud(config string) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	dir := filepath.Join(a.dir, "ada")
+	dir := filepath.Join(a.dir, "person")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		a.t.Fatal(err)
 	}
@@ -98,8 +132,13 @@ func (a *az) signInWithCode(h *house, name, password string) {
 
 var hidden = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// enterCode is a person at a browser: he types in the code, and signs in.
+// enterCode types in the code, and signs in.
 func enterCode(ctx context.Context, h *house, address, code, name, password string) error {
+	return browse(ctx, h, address, url.Values{"user_code": {code}, "action": {"next"}}, url.Values{"username": {name}, "password": {password}, "action": {"allow"}})
+}
+
+// browse is a person at a browser, who opens a page and fills in its form, and those to which it leads at the same address.
+func browse(ctx context.Context, h *house, address string, forms ...url.Values) error {
 	pem, err := os.ReadFile(h.CAFile())
 	if err != nil {
 		return err
@@ -114,7 +153,7 @@ func enterCode(ctx context.Context, h *house, address, code, name, password stri
 	defer transport.CloseIdleConnections()
 	browser := &http.Client{Transport: transport, Jar: jar}
 	page, err := show(ctx, browser, http.MethodGet, address, nil)
-	for _, fields := range []url.Values{{"user_code": {code}, "action": {"next"}}, {"username": {name}, "password": {password}, "action": {"allow"}}} {
+	for _, fields := range forms {
 		if err != nil {
 			return err
 		}
