@@ -50,6 +50,7 @@ func (s *Service) Occupy(occupants ...Occupant) { s.occupants = append(s.occupan
 // Subscription is the one subscription of an installation.
 type Subscription struct {
 	ID, TenantID, Name string
+	Tags               map[string]string
 }
 
 // Group is a resource group.
@@ -84,14 +85,14 @@ func (s *Service) Subscription(ctx context.Context, id string) (Subscription, er
 	}
 	denied := s.o.Authorizer.Authorize(ctx, "Microsoft.Resources/subscriptions/read", s.root())
 	if denied == nil {
-		return s.subscription(), nil
+		return s.subscription(ctx)
 	}
 	if problem.KindOf(denied) != problem.Denied {
 		return Subscription{}, denied
 	}
 	groups, err := s.Groups(ctx)
 	if err == nil && len(groups) > 0 {
-		return s.subscription(), nil
+		return s.subscription(ctx)
 	}
 	if err != nil && problem.KindOf(err) != problem.Denied {
 		return Subscription{}, err
@@ -99,8 +100,27 @@ func (s *Service) Subscription(ctx context.Context, id string) (Subscription, er
 	return Subscription{}, denied
 }
 
-func (s *Service) subscription() Subscription {
-	return Subscription{s.o.SubscriptionID, s.o.TenantID, s.o.SubscriptionName}
+func (s *Service) subscription(ctx context.Context) (one Subscription, err error) {
+	one = Subscription{ID: s.o.SubscriptionID, TenantID: s.o.TenantID, Name: s.o.SubscriptionName}
+	err = s.o.DB.Read(ctx, func(tx *database.Tx) error {
+		one.Tags, err = selectSubscriptionTags(ctx, tx, one.ID)
+		return err
+	})
+	return one, err
+}
+
+// TagSubscription replaces the tags of the subscription.
+func (s *Service) TagSubscription(ctx context.Context, id string, tags map[string]string) error {
+	if err := s.InSubscription(armid.Subscription(id)); err != nil {
+		return err
+	}
+	if err := s.o.Authorizer.Authorize(ctx, "Microsoft.Resources/tags/write", s.root()); err != nil {
+		return err
+	}
+	if err := checkTags(tags); err != nil {
+		return err
+	}
+	return s.o.DB.InTx(ctx, func(tx *database.Tx) error { return putSubscriptionTags(ctx, tx, s.o.SubscriptionID, tags) })
 }
 
 // InSubscription is nil when the id lies in the subscription of this installation.

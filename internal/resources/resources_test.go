@@ -367,12 +367,13 @@ func TestAuthorization(t *testing.T) {
 
 		nobody := open(db, grants{})
 		calls := map[string]func() error{
-			"PutGroup":     func() error { _, _, err := nobody.PutGroup(ctx, resources.Group{Name: "x", Location: "y"}); return err },
-			"TagGroup":     func() error { _, err := nobody.TagGroup(ctx, "mine", nil); return err },
-			"Group":        func() error { _, err := nobody.Group(ctx, "mine"); return err },
-			"Groups":       func() error { _, err := nobody.Groups(ctx); return err },
-			"DeleteGroup":  func() error { return nobody.DeleteGroup(ctx, "mine", &shelf{}) },
-			"Subscription": func() error { _, err := nobody.Subscription(ctx, subscription); return err },
+			"PutGroup":        func() error { _, _, err := nobody.PutGroup(ctx, resources.Group{Name: "x", Location: "y"}); return err },
+			"TagGroup":        func() error { _, err := nobody.TagGroup(ctx, "mine", nil); return err },
+			"Group":           func() error { _, err := nobody.Group(ctx, "mine"); return err },
+			"Groups":          func() error { _, err := nobody.Groups(ctx); return err },
+			"DeleteGroup":     func() error { return nobody.DeleteGroup(ctx, "mine", &shelf{}) },
+			"Subscription":    func() error { _, err := nobody.Subscription(ctx, subscription); return err },
+			"TagSubscription": func() error { return nobody.TagSubscription(ctx, subscription, nil) },
 			"PutDocument": func() error {
 				_, _, err := nobody.PutDocument(ctx, id, json.RawMessage(`{"location":"x"}`))
 				return err
@@ -400,8 +401,8 @@ func TestAuthorization(t *testing.T) {
 		wantCode(t, err, problem.Denied, "AuthorizationFailed")
 
 		one := must[resources.Subscription](t)(owner.Subscription(ctx, strings.ToUpper(subscription)))
-		if want := (resources.Subscription{ID: subscription, TenantID: "tenant", Name: "Kluis"}); one != want {
-			t.Errorf("subscription %v", one)
+		if diff := cmp.Diff(resources.Subscription{ID: subscription, TenantID: "tenant", Name: "Kluis"}, one); diff != "" {
+			t.Errorf("subscription (-want +got):\n%s", diff)
 		}
 		_, err = owner.Subscription(ctx, "other")
 		wantCode(t, err, problem.NotFound, "SubscriptionNotFound")

@@ -115,3 +115,34 @@ func deleteDocument(ctx context.Context, tx *database.Tx, id armid.ID) (existed 
 	n, err := result.RowsAffected()
 	return n > 0, err
 }
+
+// subscriptionRow is what is kept of a subscription.
+type subscriptionRow struct {
+	Tags map[string]string `json:"tags,omitempty"`
+}
+
+func putSubscriptionTags(ctx context.Context, tx *database.Tx, id string, tags map[string]string) error {
+	doc, err := json.Marshal(subscriptionRow{tags})
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO subscriptions (id_key, document) VALUES ($1, $2)
+		ON CONFLICT (id_key) DO UPDATE SET document = excluded.document`, strings.ToLower(id), string(doc))
+	return err
+}
+
+func selectSubscriptionTags(ctx context.Context, tx *database.Tx, id string) (map[string]string, error) {
+	var doc string
+	err := tx.QueryRowContext(ctx, `SELECT document FROM subscriptions WHERE id_key = $1`, strings.ToLower(id)).Scan(&doc)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var row subscriptionRow
+	if err := json.Unmarshal([]byte(doc), &row); err != nil {
+		return nil, fmt.Errorf("decode subscription: %w", err)
+	}
+	return row.Tags, nil
+}

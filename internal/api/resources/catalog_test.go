@@ -61,7 +61,7 @@ func TestTags(t *testing.T) {
 		d := open(t, db)
 		d.want(201, "", d.send("PUT", networks+"/net", here))
 		d.want(200, "", d.send("PUT", accounts+"/one", `{"location":"westeurope","sku":{"name":"Premium_LRS"}}`))
-		for _, of := range []string{group, networks + "/net", accounts + "/one"} {
+		for _, of := range []string{subscription, group, networks + "/net", accounts + "/one"} {
 			tags := of + "/providers/Microsoft.Resources/tags/default"
 			want := func(a answer, names ...string) {
 				t.Helper()

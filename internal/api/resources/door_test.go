@@ -462,7 +462,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", networks + "/none/providers/Microsoft.Resources/tags/default", "", 404, "ResourceNotFound"},
 		{"GET", group + "/providers/Microsoft.Resources/tags/other", "", 404, "ResourceNotFound"},
 		{"PATCH", group + "/providers/Microsoft.Resources/tags/default", `{"operation":"Paint","properties":{"tags":{}}}`, 400, "InvalidTagsPatchOperation"},
-		{"PUT", subscription + "/providers/Microsoft.Resources/tags/default", `{"properties":{"tags":{"a":"b"}}}`, 400, "TagsNotSupported"},
+		{"PUT", subscription + "/providers/Microsoft.Resources/tags/default", `{"properties":{"tags":{"":"b"}}}`, 400, "InvalidTag"},
 		{"POST", deployments + "/d/whatIf", `{}`, 400, "WhatIfNotSupported"},
 		{"POST", deployments + "/d/cancel", "", 404, "DeploymentNotFound"},
 		{"POST", subscription + "/providers/Microsoft.Network/unregister", "", 400, "UnregisterProviderNotSupported"},

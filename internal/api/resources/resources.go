@@ -97,9 +97,13 @@ func (h *door) listTenants(_ context.Context, r *arm.Request) (*arm.Reply, error
 }
 
 func encodeSubscription(s resources.Subscription) map[string]any {
-	return map[string]any{"id": armid.Subscription(s.ID).String(), "subscriptionId": s.ID, "tenantId": s.TenantID, "displayName": s.Name,
+	body := map[string]any{"id": armid.Subscription(s.ID).String(), "subscriptionId": s.ID, "tenantId": s.TenantID, "displayName": s.Name,
 		"state": "Enabled", "authorizationSource": "RoleBased",
 		"subscriptionPolicies": map[string]string{"locationPlacementId": "Internal_2014-09-01", "quotaId": "Internal_2014-09-01", "spendingLimit": "Off"}}
+	if len(s.Tags) > 0 {
+		body["tags"] = s.Tags
+	}
+	return body
 }
 
 func (h *door) getSubscription(ctx context.Context, r *arm.Request) (*arm.Reply, error) {

@@ -143,13 +143,16 @@ func changed(tags, sent map[string]string, operation string) (map[string]string,
 	return out, nil
 }
 
-// setTags gives the resource its tags, by a PATCH where its type has one, else by a PUT of what it is.
+// setTags gives the resource its tags, by a PATCH where its type has one, else by a PUT of what it is. A subscription has
+// neither in Azure: its tags are changed here alone.
 func (h *door) setTags(ctx context.Context, r *arm.Request, of armid.ID, t row, body map[string]json.RawMessage, tags map[string]string) error {
 	text, err := json.Marshal(tags)
 	if err != nil {
 		return err
 	}
 	switch {
+	case of.Provider == "" && of.ResourceGroup == "":
+		return h.r.TagSubscription(ctx, of.Subscription, tags)
 	case t.Patch != nil:
 		return r.Change(ctx, t.Patch, http.MethodPatch, of, t.version(r.APIVersion), json.RawMessage(`{"tags":`+string(text)+`}`))
 	case t.Put != nil:
@@ -181,13 +184,17 @@ type tagName struct {
 	Values []tagValue `json:"values"`
 }
 
-// listTagNames counts the tags that groups and resources of the subscription have.
+// listTagNames counts the tags that the subscription has, and its groups and resources.
 func (h *door) listTagNames(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	all, err := h.catalog.in(ctx, r, r.ID, func(string) bool { return true })
 	if err != nil {
 		return nil, err
 	}
 	groups, err := h.r.Groups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	subscription, err := h.r.Subscription(ctx, r.ID.Subscription)
 	if err != nil {
 		return nil, err
 	}
@@ -200,6 +207,7 @@ func (h *door) listTagNames(ctx context.Context, r *arm.Request) (*arm.Reply, er
 			counts[name][value]++
 		}
 	}
+	count(subscription.Tags)
 	for _, e := range all {
 		count(e.Tags)
 	}
