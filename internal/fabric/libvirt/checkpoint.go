@@ -19,7 +19,8 @@ const checkpointPrefix = "kluis-"
 // token is a fabric.Checkpoint: what must be the same the next time for the bitmap to be believed.
 type token struct {
 	Name  string               `json:"name"`
-	Disks map[string]tokenDisk `json:"disks"` // by target; those that have a bitmap
+	Host  string               `json:"host,omitempty"` // our name for it; a machine may move
+	Disks map[string]tokenDisk `json:"disks"`          // by target; those that have a bitmap
 }
 
 // tokenDisk is a disk as it was when its bitmap began.
@@ -102,9 +103,12 @@ func (h *Host) dropCheckpoint(ctx context.Context, d lv.Domain, name string) err
 
 // distrust says why what changed on a disk since a checkpoint cannot be believed; empty if it can. The
 // bitmap itself is looked at by libvirt, when the job begins: one that is broken makes it refuse.
-func (t token) distrust(now tokenDisk, target string, listed []string) string {
+func (t token) distrust(host string, now tokenDisk, target string, listed []string) string {
 	if t.Name == "" {
 		return "the last recovery point has no checkpoint"
+	}
+	if t.Host != "" && t.Host != host {
+		return fmt.Sprintf("the machine is on host %s now and was on %s", host, t.Host)
 	}
 	if !slices.Contains(listed, t.Name) {
 		return "the host no longer has the checkpoint " + t.Name

@@ -158,7 +158,7 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 	}
 	// The name need not be guessed at by anybody, only be new: a bitmap of that name may be in the image
 	// when libvirt knows nothing of it any more.
-	s.next = token{Name: fmt.Sprintf("%s%d", checkpointPrefix, s.h.o.Now().UnixNano()), Disks: map[string]tokenDisk{}}
+	s.next = token{Name: fmt.Sprintf("%s%d", checkpointPrefix, s.h.o.Now().UnixNano()), Host: s.h.o.Name, Disks: map[string]tokenDisk{}}
 	there := map[string]fabric.MachineDisk{}
 	for _, d := range disksOf(s.domain) {
 		there[d.Target] = d
@@ -180,7 +180,7 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 		case now.Format != "qcow2":
 			d.why = "images of format " + now.Format + " cannot note what changes"
 		case last.Name != "":
-			d.why = last.distrust(is, spec.Target, listed)
+			d.why = last.distrust(s.h.o.Name, is, spec.Target, listed)
 		}
 		if now.Format == "qcow2" {
 			s.next.Disks[spec.Target] = is
