@@ -12,12 +12,14 @@ import (
 )
 
 // What a host runs becomes VMs and disks by itself. A machine is known by host and UUID, so that a new name on its host
-// changes nothing here, where names are for ever. What people have set on the resources (tags, encryption settings)
-// stays; what the host knows better (disks, size, state) follows the host.
+// changes nothing here, where names are for ever; one that moves to another host stays the same VM (migrate.go). What
+// people have set on the resources (tags, encryption settings) stays; what the host knows better (disks, size, state)
+// follows the host.
 
 // Discover brings the VMs of a host into agreement with the machines that it has now. One that is new gets resources in
 // the group that is named for it, else in the group named like the host; those of one that is gone go with it.
 func (s *Service) Discover(ctx context.Context, host string, machines []fabric.Machine) error {
+	s.presence.list(host, machines) // first, so that of two hosts between which a machine moves one at least sees the other's
 	locations := map[string]string{}
 	for _, group := range groupsOf(host, machines) {
 		location, err := s.o.HostGroups.EnsureGroup(ctx, group)
@@ -37,7 +39,7 @@ func (s *Service) Discover(ctx context.Context, host string, machines []fabric.M
 			if there || s.presence.making(host, row.uuid) != 0 {
 				continue
 			}
-			if err := d.drop(ctx, row); err != nil {
+			if err := d.leave(ctx, row); err != nil {
 				return fmt.Errorf("machine %s that left host %s: %w", row.vm.ID.Name(), host, err)
 			}
 		}
@@ -45,7 +47,7 @@ func (s *Service) Discover(ctx context.Context, host string, machines []fabric.M
 			if s.presence.making(host, m.UUID) == begun {
 				continue
 			}
-			if err := d.settle(ctx, known, m); err != nil {
+			if err := d.arrive(ctx, known, m); err != nil {
 				return fmt.Errorf("machine %s of host %s: %w", m.Name, host, err)
 			}
 		}
@@ -176,6 +178,9 @@ func (d discovery) disk(ctx context.Context, vm VM, uuid string, old []diskRow, 
 		row = diskRow{Disk: Disk{ID: id, Location: vm.Location}, host: d.host, target: disk.Target}
 	}
 	row.vm = vm.ID.String()
+	if row.host != "" {
+		row.host = d.host
+	}
 	row.image.Path, row.image.Format, row.Properties.Target = disk.Path, disk.Format, disk.Target
 	if disk.Size > 0 {
 		row.image.Size = disk.Size

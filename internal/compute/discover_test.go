@@ -150,7 +150,7 @@ func TestDiscoveredNames(t *testing.T) {
 		payroll.Group = "pay roll."
 		odd := machine("4fa85f64-0", "__", "vda")
 		h.discover("lab", machine(uuidOne, "my web/1.", "vda"), machine(uuidTwo, "my web 1", "vda"), payroll, odd)
-		h.discover("dc2", machine(uuidOne, "my web/1.", "vda")) // the same UUID and the same path, on another host
+		h.discover("dc2", machine("5fa85f64-0", "my web/1.", "vda")) // the same name and the same path, on another host
 		want := []string{"dc2/my-web-1", "lab/my-web-1", "lab/my-web-1-2fa85f64", "lab/vm-4fa85f64", "pay-roll/db",
 			"dc2/my-web-1-vda", "lab/my-web-1-2fa85f64-vda", "lab/my-web-1-vda", "lab/vm-4fa85f64-vda", "pay-roll/db-vda"}
 		if diff := cmp.Diff(want, h.names()); diff != "" {

@@ -8,6 +8,7 @@ import (
 
 	"kluis/internal/armid"
 	"kluis/internal/database"
+	"kluis/internal/fabric"
 )
 
 // A VM that is not image files at rest runs on a dedicated host, in Azure's word. A host is configured and not made by
@@ -148,12 +149,13 @@ func (s *Service) readHost(ctx context.Context, name string) (Host, error) {
 	return h, err
 }
 
-// presence is which hosts answer, and which machines are being made on them. What a host said is believed only while
+// presence is which hosts answer, what they last listed, and which machines are being made on them. What a host said is believed only while
 // it answers, so neither outlives the process.
 type presence struct {
 	mu    sync.Mutex
 	here  map[string]bool
 	begun map[string]progress // by host and UUID
+	lists map[string][]fabric.Machine
 }
 
 // progress is how far the making of a machine is.
@@ -165,7 +167,7 @@ const (
 )
 
 func newPresence() *presence {
-	return &presence{here: map[string]bool{}, begun: map[string]progress{}}
+	return &presence{here: map[string]bool{}, begun: map[string]progress{}, lists: map[string][]fabric.Machine{}}
 }
 
 // arrive reports whether the host did not answer before.
@@ -181,6 +183,7 @@ func (p *presence) leave(host string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.here[host] = false
+	delete(p.lists, host)
 }
 
 func (p *presence) answers(host string) bool {

@@ -33,7 +33,7 @@ func putDisk(ctx context.Context, tx *database.Tx, r diskRow) error {
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO disks (id_key, vm_key, `+diskColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (id_key) DO UPDATE SET vm_key = excluded.vm_key, document = excluded.document, vm = excluded.vm,
-			path = excluded.path, format = excluded.format, size = excluded.size, target = excluded.target`,
+			path = excluded.path, format = excluded.format, size = excluded.size, host = excluded.host, target = excluded.target`,
 		r.ID.Key(), strings.ToLower(r.vm), string(doc), r.image.Path, r.image.Format, r.image.Size, r.owned, r.vm, r.host, r.target)
 	return err
 }
@@ -354,7 +354,7 @@ func putMachine(ctx context.Context, tx *database.Tx, m machineRow) error {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO machines (vm_key, host, uuid, power, agent, made, deallocated, definition, left_out) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-		ON CONFLICT (vm_key) DO UPDATE SET power = excluded.power, agent = excluded.agent, made = excluded.made, deallocated = excluded.deallocated,
+		ON CONFLICT (vm_key) DO UPDATE SET host = excluded.host, power = excluded.power, agent = excluded.agent, made = excluded.made, deallocated = excluded.deallocated,
 			definition = excluded.definition, left_out = excluded.left_out`,
 		m.vm.ID.Key(), m.host, m.uuid, string(m.power), string(m.agent), m.made, m.deallocated, string(m.definition), string(left))
 	return err
@@ -396,6 +396,16 @@ func selectMachinesOn(ctx context.Context, tx *database.Tx, host string) ([]mach
 		all = append(all, m)
 	}
 	return all, rows.Err()
+}
+
+// selectMachineBeyond returns the machine of a UUID that is on another host than one.
+func selectMachineBeyond(ctx context.Context, tx *database.Tx, host, uuid string) (m machineRow, found bool, err error) {
+	m, err = scanMachine(tx.QueryRowContext(ctx, `SELECT `+machineColumns+` FROM machines m JOIN virtual_machines v ON v.id_key = m.vm_key
+		WHERE m.uuid = $1 AND m.host <> $2 ORDER BY m.vm_key LIMIT 1`, uuid, host))
+	if errors.Is(err, sql.ErrNoRows) {
+		return machineRow{}, false, nil
+	}
+	return m, err == nil, err
 }
 
 func putGuestState(ctx context.Context, tx *database.Tx, disk armid.ID, sealed []byte) error {
