@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -26,12 +25,36 @@ func (f hostFabric) Snapshot(ctx context.Context, vm fabric.VM, since fabric.Che
 	if vm.Host == "" {
 		return f.imageFabric.Snapshot(ctx, vm, since)
 	}
-	for _, host := range f.hosts {
-		if host.Name() == vm.Host {
-			return host.Snapshot(ctx, vm, since)
-		}
+	host, err := f.hosts.on(vm.Host)
+	if err != nil {
+		return nil, err
 	}
-	return nil, &fabric.HostError{Host: vm.Host, Machine: vm.Name, Kind: fabric.Away, Err: errors.New("--hosts does not name it any more")}
+	return host.Snapshot(ctx, vm, since)
+}
+
+// GuestState implements backup.Fabric.
+func (f hostFabric) GuestState(ctx context.Context, vm fabric.VM) (*fabric.GuestState, error) {
+	if vm.Host == "" {
+		return nil, nil
+	}
+	host, err := f.hosts.on(vm.Host)
+	if err != nil {
+		return nil, err
+	}
+	state, err := host.GuestState(ctx, vm.UUID)
+	return &state, err
+}
+
+// Hosts implements backup.Fabric.
+func (f hostFabric) Hosts() []string { return f.hosts.names() }
+
+// Drill implements backup.Fabric.
+func (f hostFabric) Drill(ctx context.Context, name string, what fabric.Drill) (r fabric.DrillResult, err error) {
+	host, err := f.hosts.on(name)
+	if err != nil {
+		return r, err
+	}
+	return host.Drill(ctx, what)
 }
 
 // guardWord is the command that a guard runs.

@@ -2,13 +2,13 @@ package backup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"kluis/internal/armid"
 	"kluis/internal/compute"
-	"kluis/internal/fabric"
 	"kluis/internal/proof"
 	"kluis/internal/secret"
 )
@@ -68,18 +68,19 @@ func attachedDisk(vm compute.VM, name string) (armid.ID, error) {
 }
 
 func (s *Service) tryKey(ctx context.Context, vm compute.VM, disk armid.ID, key secret.Bytes) (v proof.DiskVerdict, err error) {
-	spec, err := s.o.Machines.ImageOf(ctx, disk)
+	machine, err := s.machineOf(ctx, vm.ID, []compute.Disk{{ID: disk}})
 	if err != nil {
 		return v, err
 	}
-	snapshot, err := s.o.Fabric.Snapshot(ctx, fabric.VM{ID: vm.ID.Key(), Name: vm.ID.Name(), Disks: []fabric.DiskSpec{spec}}, "")
+	machine.Peek = true
+	snapshot, err := s.o.Fabric.Snapshot(ctx, machine, "")
 	if err != nil {
 		return v, fmt.Errorf("look at disk %s: %w", disk.Name(), err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 		defer cancel()
-		if err := snapshot.Close(ctx); err != nil {
+		if err := errors.Join(snapshot.Close(ctx), snapshot.Settle(ctx, "")); err != nil {
 			s.o.Log.Error("close snapshot", "error", err)
 		}
 	}()

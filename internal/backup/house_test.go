@@ -20,6 +20,7 @@ import (
 	"kluis/internal/backup"
 	"kluis/internal/compute"
 	"kluis/internal/database"
+	"kluis/internal/fabric"
 	"kluis/internal/fabric/image"
 	"kluis/internal/identity"
 	"kluis/internal/job"
@@ -78,7 +79,28 @@ func (c *clock) forward(d time.Duration) {
 }
 
 // images is the fabric as the two services ask for it.
-type images struct{ *image.Fabric }
+type images struct {
+	*image.Fabric
+
+	ground *drillGround
+}
+
+// drillGround is the host on which drills take place; it boots what it is told that it boots.
+type drillGround struct {
+	hosts  []string
+	result fabric.DrillResult
+	err    error
+	asked  []fabric.Drill
+}
+
+func (images) GuestState(context.Context, fabric.VM) (*fabric.GuestState, error) { return nil, nil }
+
+func (f images) Hosts() []string { return f.ground.hosts }
+
+func (f images) Drill(_ context.Context, _ string, what fabric.Drill) (fabric.DrillResult, error) {
+	f.ground.asked = append(f.ground.asked, what)
+	return f.ground.result, f.ground.err
+}
 
 func (f images) NewDisk(ctx context.Context, dir, name string, size, data int64) (backup.NewDisk, error) {
 	d, err := f.NewSparseDisk(ctx, dir, name, size, data)
@@ -150,6 +172,7 @@ type house struct {
 	storage *storage.Service
 	log     *lines
 	shelf   *shelf
+	ground  *drillGround
 	stop    func()
 
 	authorizer *forbid // of the backup service
@@ -179,7 +202,7 @@ func newHouse(t testing.TB, db *database.DB) *house {
 	t.Helper()
 	dir := t.TempDir()
 	h := &house{t: t, db: db, clock: &clock{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}, images: t.TempDir(), log: &lines{},
-		shelf: &shelf{disks: map[string][]backup.ExportedDisk{}}, authorizer: &forbid{},
+		shelf: &shelf{disks: map[string][]backup.ExportedDisk{}}, ground: &drillGround{}, authorizer: &forbid{},
 		folder: filepath.Join(dir, "store"), ctx: identity.With(t.Context(), alice)}
 	h.bucket = &spied{Folder: must(folder.Open(h.folder))(t)}
 	t.Cleanup(func() { _ = h.bucket.Close() })
@@ -210,7 +233,7 @@ func (h *house) open() {
 	h.jobs = job.NewQueue(h.db, h.clock.Now, uuid.NewString)
 	log := slog.New(slog.NewTextHandler(h.log, nil))
 	h.Service = must(backup.Open(h.ctx, backup.Options{DB: h.db, Jobs: h.jobs, Bucket: h.bucket, Node: "here", Wrapper: h.root, Authorizer: h.authorizer,
-		Machines: h.compute, Fabric: images{f}, Keys: h.keys, Artifacts: h.storage, Groups: everybody, Principals: h, Exports: h.shelf,
+		Machines: h.compute, Fabric: images{f, h.ground}, Keys: h.keys, Artifacts: h.storage, Groups: everybody, Principals: h, Exports: h.shelf,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, clerk) }, ServiceObject: clerk.ObjectID,
 		Correlation: func(context.Context) string { return "" }, Now: h.clock.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: log, Limits: h.limits}))(h.t)
 	o := job.Options{Node: "here", Workers: 2, Lease: time.Minute, Now: h.clock.Now, Log: log}

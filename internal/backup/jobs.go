@@ -62,7 +62,7 @@ func (s *Service) jobOf(ctx context.Context, vault armid.ID, id string) (Job, er
 }
 
 // cancellable are the kinds of job that can be stopped halfway without leaving anything half done.
-var cancellable = []string{backupWork{}.Kind(), restoreWork{}.Kind()}
+var cancellable = []string{backupWork{}.Kind(), restoreWork{}.Kind(), drillWork{}.Kind()}
 
 // Cancellable reports whether Cancel would be heard.
 func Cancellable(j Job) bool { return j.State != job.Ended && slices.Contains(cancellable, j.Kind) }

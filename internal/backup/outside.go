@@ -278,7 +278,7 @@ func (s *Service) RestoreKeys(ctx context.Context, point armid.ID) (done []Resto
 
 // attachKeys attaches what a key vault made of a disk's pair, and notes it on the point.
 func (b *backupRun) attachKeys(i int, e compute.DiskEncryption, keyBlob, secretBlob []byte, current keyvault.Secret) error {
-	pair := KeyPair{Disk: e.DiskID.Name(), Lun: e.Lun, SecretURL: e.SecretURL, SecretVault: e.SecretVault, KeyURL: e.KeyURL, KeyVault: e.KeyVault}
+	pair := KeyPair{Disk: e.DiskID.Name(), Lun: e.Lun, SecretURL: e.SecretURL, SecretVault: e.SecretVault, KeyURL: e.KeyURL, KeyVault: e.KeyVault, FileName: fileNameOf(current)}
 	outside, err := b.s.liesOutside(b.vm.ID, e)
 	if err != nil {
 		return err
@@ -301,6 +301,13 @@ func (b *backupRun) attachKeys(i int, e compute.DiskEncryption, keyBlob, secretB
 	}
 	b.point.Keys = append(b.point.Keys, pair)
 	return nil
+}
+
+// fileNameOf is what a secret says of the name under which a guest looks for it. What is wrong with the secret is not
+// said here.
+func fileNameOf(s keyvault.Secret) string {
+	about, _ := keyvault.ReadBEK(s.ContentType, s.Tags)
+	return about.FileName
 }
 
 // unwrappedBy is what a verdict says of where a disk's BEK came from; empty where it came from the recovery point.

@@ -29,12 +29,16 @@ type Point struct {
 	ConsistencyReason string        `json:"consistencyReason,omitempty"`
 	Frozen            time.Duration `json:"frozen,omitempty"`     // how long the guest's file systems stood still, in ns
 	Checkpoint        string        `json:"checkpoint,omitempty"` // from which the host notes what changes; its own words
+	Host              string        `json:"host,omitempty"`       // the libvirt host that the VM was on
 	VMSize            string        `json:"vmSize,omitempty"`
 	OSType            string        `json:"osType,omitempty"`
 	Disks             []PointDisk   `json:"disks"`
 	Excluded          []PointDisk   `json:"excluded,omitempty"` // disks that the VM had and that were left out
 	Keys              []KeyPair     `json:"keys,omitempty"`
 	Verdict           proof.Verdict `json:"verdict"`
+
+	// Drill is the verdict of the last drill. It comes after the point, whose own document does not have it.
+	Drill *Drill `json:"drill,omitempty"`
 
 	// Served says that a mount of the point is there now (mount.go). It is nothing that a point keeps.
 	Served bool `json:"-"`
@@ -45,8 +49,9 @@ type PointDisk struct {
 	Name     string            `json:"name"`
 	Lun      int               `json:"lun"` // -1 is the OS disk
 	ID       armid.ID          `json:"id"`
-	Size     int64             `json:"size"`   // bytes
-	Digest   string            `json:"digest"` // over the ids of its chunks: equal digests, equal content
+	Size     int64             `json:"size"`             // bytes
+	Target   string            `json:"target,omitempty"` // the host's name for it: "vda"
+	Digest   string            `json:"digest"`           // over the ids of its chunks: equal digests, equal content
 	Counters recovery.Counters `json:"counters"`
 
 	Incremental bool   `json:"incremental,omitempty"` // only what changed since the point before was read
@@ -63,6 +68,7 @@ type KeyPair struct {
 	SecretVault armid.ID `json:"secretVault"`
 	KeyURL      string   `json:"keyUrl"`
 	KeyVault    armid.ID `json:"keyVault"`
+	FileName    string   `json:"fileName,omitempty"` // under which the guest looks for it, as the secret says
 
 	Outside *wrappedBy `json:"outside,omitempty"` // set when the two lie in a key vault outside this server
 }
@@ -80,8 +86,6 @@ const (
 	pointDocument = "point.json"
 	vmDocument    = "vm.json"
 	disksDocument = "disks.json" // the disk resources, in the order of Point.Disks
-	// machineDocument is a fabric.GuestState: what a machine that runs is beside its disks.
-	machineDocument = "machine.json"
 )
 
 func keyAttachment(i int) string     { return fmt.Sprintf("keys/%d", i) }

@@ -478,6 +478,29 @@ func hostProblem(e *fabric.HostError) *problem.Error {
 	return problem.New(problem.Unavailable, p[0], p[1], e.Host).WithTarget(e.Host).WithAdvice("%s", p[2]).WithCause(e)
 }
 
+func drillNoHost() *problem.Error {
+	return problem.New(problem.Unsupported, "UserErrorDrillHasNoHost", "A restore drill boots a machine, and this server looks after no libvirt host.").
+		WithAdvice("Start the server with --hosts, such as --hosts lab=qemu:///system.")
+}
+
+func drillHostUnknown(host string, hosts []string) *problem.Error {
+	return problem.New(problem.Invalid, "UserErrorDrillHostUnknown", "There is no libvirt host %q on which the restore drill could take place. There are: %s.", host, strings.Join(hosts, ", ")).
+		WithAdvice("Name one of them (kluis point drill --host NAME).")
+}
+
+func drillInvalid() *problem.Error {
+	return problem.New(problem.Invalid, "UserErrorDrillInvalid",
+		"A restore drill lasts at most %d minutes, waits for a text of at most %d bytes, and runs a program with at most %d words.", int(maxDrillTime.Minutes()), maxConsoleText, maxCheckWords).
+		WithAdvice("Correct the request.")
+}
+
+// drillFailed is said of a point whose machine does not boot, or not well.
+func drillFailed(p Point, d Drill) *problem.Error {
+	return problem.New(problem.Conflict, "UserErrorDrillFailed", "The machine that was made of recovery point %s of virtual machine %s on host %s did not come up. %s", p.ID, p.VM.Name(), d.Host, d.Reason).
+		WithTarget(p.VM.String()).
+		WithAdvice("Look at what its console says in the job's details. An earlier point may boot (kluis point drill); if none does, check that the guest unlocks its disks at boot from the BEK VOLUME.")
+}
+
 // unreportedChanges is said loudly: until it is found out why, no increment of the disk can be believed.
 func unreportedChanges(p Point, d PointDisk) *problem.Error {
 	return problem.New(problem.Conflict, "UserErrorChangeTrackingNotTrusted",

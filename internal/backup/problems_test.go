@@ -57,6 +57,11 @@ func TestProblems(t *testing.T) {
 	served := Point{VM: vm}
 	all = append(all, mountsOff(), tooManyMounts(), mountNotFound("7"), pointHasNoDisk(served, "data", []string{"os"}),
 		notDecrypted(served, "os", errors.New("the key in the recovery point opens none of the key slots"), inside))
+	for _, kind := range []fabric.HostKind{fabric.Away, fabric.Gone, fabric.Busy, fabric.NoRoom, fabric.Halted, fabric.Refused} {
+		all = append(all, hostProblem(&fabric.HostError{Host: "lab", Kind: kind, Err: inside}))
+	}
+	all = append(all, unreportedChanges(served, PointDisk{Name: "os"}), drillNoHost(), drillHostUnknown("c", []string{"a", "b"}), drillInvalid(),
+		drillFailed(Point{ID: "7", VM: vm}, Drill{Host: "lab", Reason: "The machine stopped by itself."}))
 	const outside = "kv1.vault.azure.net"
 	e := compute.DiskEncryption{Name: "os"}
 	all = append(all, outsidePermissions(vm, outside, keyvault.AzureBackupTemplate()), keysInTwoPlaces(vm, e), secretNotWrapped(vm, e, inside), noKeysOutside(point))

@@ -68,6 +68,10 @@ func (s *Service) reconcileItem(ctx context.Context, item Item) error {
 	if damage != nil {
 		s.o.Log.Error("some recovery points cannot be read", "item", item.ID.String(), "error", damage)
 	}
+	drills, err := s.drills(ctx, item.store)
+	if err != nil {
+		return err
+	}
 	roots := map[string]*recovery.Point{}
 	for _, p := range stored {
 		roots[p.ID] = p
@@ -98,7 +102,7 @@ func (s *Service) reconcileItem(ctx context.Context, item Item) error {
 			if root.Labels[labelItem] != item.ID.Key() || known[id] {
 				continue
 			}
-			if err := adopt(ctx, tx, &item, root); err != nil {
+			if err := adopt(ctx, tx, &item, root, drills); err != nil {
 				return err
 			}
 			s.o.Log.Info("recovery point adopted from the recovery store", "point", id, "item", item.ID.String())
@@ -107,11 +111,14 @@ func (s *Service) reconcileItem(ctx context.Context, item Item) error {
 	})
 }
 
-// adopt lists a point that the store has, and notes it on its item.
-func adopt(ctx context.Context, tx *database.Tx, item *Item, root *recovery.Point) error {
+// adopt lists a point that the store has, with the verdict of its drill if there was one, and notes it on its item.
+func adopt(ctx context.Context, tx *database.Tx, item *Item, root *recovery.Point, drills map[string]Drill) error {
 	p, err := decodePoint(root)
 	if err != nil {
 		return err
+	}
+	if drill, ok := drills[p.ID]; ok {
+		p.Drill = &drill
 	}
 	if err := putPoint(ctx, tx, p); err != nil {
 		return err
@@ -140,6 +147,10 @@ func (s *Service) adoptStore(ctx context.Context, name string) error {
 	if len(roots) == 0 {
 		return damage // none at all: an item that was being made
 	}
+	drills, err := s.drills(ctx, name)
+	if err != nil {
+		return err
+	}
 	first, err := decodePoint(roots[0])
 	if err != nil {
 		return err
@@ -154,7 +165,7 @@ func (s *Service) adoptStore(ctx context.Context, name string) error {
 			return err
 		}
 		for _, root := range roots {
-			if err := adopt(ctx, tx, &item, root); err != nil {
+			if err := adopt(ctx, tx, &item, root, drills); err != nil {
 				return err
 			}
 		}

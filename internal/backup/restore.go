@@ -3,7 +3,6 @@ package backup
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -379,18 +378,10 @@ func (r *restoreRun) restoreDisk(ctx context.Context, d PointDisk, as compute.Di
 
 // guestState is what the machine was beside its disks; it comes with the OS disk, from points of machines that ran.
 func (r *restoreRun) guestState(d PointDisk) (*fabric.GuestState, error) {
-	if d.Lun >= 0 || !slices.Contains(r.stored.Attachments(), machineDocument) {
+	if d.Lun >= 0 {
 		return nil, nil
 	}
-	text, err := r.stored.Attachment(machineDocument)
-	if err != nil {
-		return nil, err
-	}
-	var state fabric.GuestState
-	if err := json.Unmarshal(text, &state); err != nil {
-		return nil, fmt.Errorf("read %s: %w", machineDocument, err)
-	}
-	return &state, nil
+	return guestStateOf(r.stored)
 }
 
 // target is the disk resource that a disk becomes. Its name has Azure's form and the beginning of the job's id:

@@ -117,6 +117,8 @@ type backupRun struct {
 	encryption []compute.DiskEncryption
 	snapshot   fabric.Snapshot
 	keep       fabric.Checkpoint // from which the next backup will begin
+	guest      *fabric.GuestState
+	targets    map[string]string // the host's names for the disks, by ours
 	writer     *recovery.Writer
 	point      Point
 	keys       map[string]keyMaterial // by disk name
@@ -253,8 +255,11 @@ func (b *backupRun) checkSelection(ctx context.Context) error {
 }
 
 func (b *backupRun) takeSnapshot(ctx context.Context) error {
-	vm, err := b.machine(ctx)
+	vm, err := b.s.machineOf(ctx, b.vm.ID, b.disks)
 	if err != nil {
+		return err
+	}
+	if err := b.readGuestState(ctx, vm); err != nil {
 		return err
 	}
 	b.keep = b.since()
@@ -262,27 +267,34 @@ func (b *backupRun) takeSnapshot(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("snapshot of %s: %w", vm.Name, err)
 	}
-	b.snapshot = snapshot
+	b.snapshot, b.targets = snapshot, map[string]string{}
+	for _, d := range vm.Disks {
+		b.targets[d.ID] = d.Target
+	}
 	level := snapshot.Consistency()
 	b.point = Point{ID: b.args.Point, Item: b.item.ID, VM: b.vm.ID, Time: b.s.o.Now(), Expiry: b.args.Expiry, Scheduled: b.args.Scheduled, Job: b.r.ID(),
 		Consistency: level.Level, ConsistencyReason: level.Reason, Frozen: level.Frozen, Checkpoint: string(snapshot.Checkpoint()),
-		VMSize: b.vm.Properties.HardwareProfile.VMSize, OSType: b.vm.OSType(), Excluded: b.excluded}
+		Host: vm.Host, VMSize: b.vm.Properties.HardwareProfile.VMSize, OSType: b.vm.OSType(), Excluded: b.excluded}
 	if len(b.excluded) > 0 {
 		b.r.Detail("Backed-up disk(s)", namesOf(b.disks, func(d compute.Disk) string { return d.ID.Name() }))
 		b.r.Detail("Excluded disk(s)", namesOf(b.excluded, func(d PointDisk) string { return d.Name }))
 	}
-	b.noteLevel(level, snapshot.Notes())
+	notes := snapshot.Notes()
+	if b.guest != nil {
+		notes = append(notes, b.guest.Notes...)
+	}
+	b.noteLevel(level, notes)
 	return nil
 }
 
-// machine is the VM as its host is asked for it.
-func (b *backupRun) machine(ctx context.Context) (vm fabric.VM, err error) {
-	vm = fabric.VM{ID: b.vm.ID.Key(), Name: b.vm.ID.Name()}
-	if vm.Host, vm.UUID, _, err = b.s.o.Machines.Placement(ctx, b.vm.ID); err != nil {
+// machineOf is a VM, with some of its disks, as its host is asked for it.
+func (s *Service) machineOf(ctx context.Context, id armid.ID, disks []compute.Disk) (vm fabric.VM, err error) {
+	vm = fabric.VM{ID: id.Key(), Name: id.Name()}
+	if vm.Host, vm.UUID, _, err = s.o.Machines.Placement(ctx, id); err != nil {
 		return vm, err
 	}
-	for _, disk := range b.disks {
-		spec, err := b.s.o.Machines.ImageOf(ctx, disk.ID)
+	for _, disk := range disks {
+		spec, err := s.o.Machines.ImageOf(ctx, disk.ID)
 		if err != nil {
 			return vm, err
 		}
@@ -374,7 +386,7 @@ const (
 // transferDisk writes one disk: what changed since the last point, or all of it where that cannot be believed or
 // turns out to be wrong. Which of the two, and why, is told.
 func (b *backupRun) transferDisk(ctx context.Context, disk compute.Disk, source fabric.Disk, progress recovery.Progress) (PointDisk, error) {
-	d := PointDisk{Name: disk.ID.Name(), Lun: b.vm.LunOf(disk.ID), ID: disk.ID, Size: source.Size()}
+	d := PointDisk{Name: disk.ID.Name(), Lun: b.vm.LunOf(disk.ID), ID: disk.ID, Size: source.Size(), Target: b.targets[disk.ID.Name()]}
 	parent := b.parent(d.Name, d.Size)
 	whole, why := source.Whole()
 	if source.Changed() && parent == nil {
@@ -480,6 +492,9 @@ func (b *backupRun) commit(ctx context.Context) (*recovery.Point, error) {
 		}
 		b.point.Disks[i].Digest = written.Digest()
 	}
+	if err := b.attachGuestState(); err != nil {
+		return nil, err
+	}
 	for name, v := range map[string]any{pointDocument: b.point, vmDocument: b.vm, disksDocument: b.disks} {
 		doc, err := json.Marshal(v)
 		if err != nil {
@@ -521,7 +536,7 @@ func (b *backupRun) list(ctx context.Context, root *recovery.Point) error {
 		if err := b.s.raise(ctx, tx, sourceOf(b.r), item.ID, point.ID, warnings...); err != nil {
 			return err
 		}
-		return adopt(ctx, tx, &item, root)
+		return adopt(ctx, tx, &item, root, nil)
 	})
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@
 //   - stores.go, reconcile.go: the recovery store of each item, and how the catalogue is made to agree with them.
 //   - restore.go: the way back: checks, disks, configuration and template.
 //   - mount.go: a point's disks are served, encrypted or opened, to take files out.
+//   - drill.go: a machine that is made of a point boots, and is thrown away.
 //   - delete.go: backup data is deleted, is kept for some days all the same, and is erased.
 //   - retain.go, collect.go: points that nothing wants any longer, and the space they took.
 //   - verdict.go, drift.go, alert.go: what a backup found out, and who hears of it.
@@ -74,6 +75,12 @@ type Machines interface {
 // Fabric is what a backup and a restore need of a VM host.
 type Fabric interface {
 	Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoint) (fabric.Snapshot, error)
+	// GuestState is what a machine is beside its disks; nil for one at rest.
+	GuestState(ctx context.Context, vm fabric.VM) (*fabric.GuestState, error)
+	// Hosts are the names of the hosts on which machines can run.
+	Hosts() []string
+	// Drill boots a machine on a host and throws it away.
+	Drill(ctx context.Context, host string, what fabric.Drill) (fabric.DrillResult, error)
 	// NewDisk begins an image of size bytes, of which data bytes will be written.
 	NewDisk(ctx context.Context, dir, name string, size, data int64) (NewDisk, error)
 	Remove(ctx context.Context, path string) error
@@ -177,7 +184,7 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 
 // Works returns what a job.Runner needs to do this service's jobs.
 func (s *Service) Works() []job.Work {
-	return []job.Work{backupWork{s}, restoreWork{s}, deleteWork{s}}
+	return []job.Work{backupWork{s}, restoreWork{s}, drillWork{s}, deleteWork{s}}
 }
 
 // Chores returns the works that nobody waits for. They get a job.Runner of their own, so that they keep no

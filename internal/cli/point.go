@@ -60,6 +60,13 @@ var pointDetails = append(pointColumns[:len(pointColumns):len(pointColumns)],
 			return line
 		})
 	}},
+	column[client.Point]{"Drill", func(p client.Point) string {
+		d := p.Properties.Drill
+		if d == nil {
+			return "none"
+		}
+		return strings.TrimSpace(fmt.Sprintf("%s at %s on %s (%s, %.1f s) %s", d.State, d.Time, d.Host, d.Sign, float64(d.BootMS)/1000, d.Reason))
+	}},
 	column[client.Point]{"Keys", func(p client.Point) string {
 		return lines(p.Properties.KeysAndSecrets, func(k client.DiskKeyBackup) string {
 			return fmt.Sprintf("%s: secret %s, key %s", k.Disk, k.SecretURL, k.KeyURL)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +15,9 @@ func restoreCommand() *cobra.Command {
 
 'restore disks' writes the disks to a resource group, and configuration and deployment template to a
 storage account; 'kluis deployment create' makes a VM of them. If key and secret are gone, 'restore keys'
-brings them back from the recovery point first; if the key vault itself is gone, create it again before.`,
-		restoreDisks(), restoreKeys()))
+brings them back from the recovery point first; if the key vault itself is gone, create it again before.
+'restore drill' boots a machine of a recovery point, apart from everything, and throws it away.`,
+		restoreDisks(), restoreKeys(), restoreDrill()))
 }
 
 func pointFlags(cmd *cobra.Command) *cobra.Command {
@@ -68,6 +70,42 @@ func restoreDisks() *cobra.Command {
 	f.String("storage-account", "", "storage account for configuration and template, in the vault's resource group; made if it is not there")
 	f.IntSlice("lun", nil, "restore these data disks only, besides the OS disk")
 	return noWait(pointFlags(require(cmd, "target-group", "storage-account")))
+}
+
+func restoreDrill() *cobra.Command {
+	cmd := verb("drill", "Boot a machine of a recovery point and throw it away",
+		"kluis restore drill --item web-1 --point latest --check 'systemctl is-active postgresql'", cobra.NoArgs, func(c *call) error {
+			vault, err := c.recoveryVault()
+			if err != nil {
+				return err
+			}
+			i, p, err := c.pointOfFlags()
+			if err != nil {
+				return err
+			}
+			limit, err := c.cmd.Flags().GetDuration("limit")
+			if err != nil {
+				return err
+			}
+			r := client.DrillRequest{Host: c.flag("host"), Console: c.flag("console"), Seconds: int(limit.Seconds())}
+			if command := c.flag("check"); command != "" {
+				r.Check = []string{"/bin/sh", "-c", command}
+			}
+			job, err := c.StartDrill(c.ctx(), i.ARMID(), p.Name, r)
+			if err != nil {
+				return err
+			}
+			return c.followUnless(vault.ARMID(), job)
+		})
+	cmd.Long = `Boot a machine of a recovery point on a libvirt host, with no network, from the recovery store itself and with the keys
+that are in the point. When the guest's agent answers (or its console shows a text), and the check ends well, the drill has
+passed. The machine is thrown away; the verdict stays on the recovery point (kluis recovery-point show).`
+	f := cmd.Flags()
+	f.String("host", "", "libvirt host; the one that the VM was on, or the only one, if not given")
+	f.String("console", "", "text that its serial console must show, instead of its agent's answer")
+	f.String("check", "", "command of the guest's shell that must end well")
+	f.Duration("limit", 10*time.Minute, "how long all of it may take")
+	return noWait(pointFlags(cmd))
 }
 
 func restoreKeys() *cobra.Command {

@@ -24,6 +24,7 @@ type PointProperties struct {
 	Proof          *Proof          `json:"kluisProof"`
 	Disks          []PointDisk     `json:"kluisDisks"`
 	KeysAndSecrets []DiskKeyBackup `json:"kluisKeysAndSecrets"`
+	Drill          *Drill          `json:"kluisDrill"`
 	Reason         string          `json:"kluisConsistencyReason"` // why it is not more consistent
 	FrozenMS       int64           `json:"kluisFrozenMilliseconds"`
 	Retention      struct {
@@ -99,6 +100,33 @@ type PointDisk struct {
 	} `json:"counters"`
 	Incremental bool   `json:"incremental"` // only what changed since the point before was read
 	Rescanned   string `json:"rescanned"`   // why all of it was read although there was a point before
+}
+
+// Drill is the verdict of the last restore drill of a recovery point.
+type Drill struct {
+	State  string `json:"state"` // passed or failed
+	Time   string `json:"time"`
+	Host   string `json:"host"`
+	Sign   string `json:"sign"` // what was waited for
+	Check  string `json:"check"`
+	Reason string `json:"reason"`
+	BootMS int64  `json:"bootMilliseconds"`
+}
+
+// DrillPassed is the state of a drill whose machine came up.
+const DrillPassed = "passed"
+
+// DrillRequest asks for a drill; what is empty is the server's choice.
+type DrillRequest struct {
+	Host    string   `json:"host,omitempty"`           // a libvirt host
+	Console string   `json:"consoleText,omitempty"`    // text to wait for, instead of the guest's agent
+	Check   []string `json:"check,omitempty"`          // a program in the guest, with its arguments
+	Seconds int      `json:"limitInSeconds,omitempty"` // for all of it
+}
+
+// StartDrill starts a restore drill of a recovery point and returns the id of its job.
+func (c *Client) StartDrill(ctx context.Context, item armid.ID, point string, r DrillRequest) (string, error) {
+	return c.startJob(ctx, item.Child("recoveryPoints", point).String()+"/drill", map[string]any{"properties": r})
 }
 
 // RecoveryPoints lists the recovery points of an item.

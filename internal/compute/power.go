@@ -2,7 +2,6 @@ package compute
 
 import (
 	"context"
-	"fmt"
 	"strings"
 
 	"kluis/internal/armid"
@@ -148,9 +147,6 @@ func (s *Service) vmOf(ctx context.Context, host, uuid string) (id armid.ID, err
 	return id, err
 }
 
-// The file of a passphrase has this name on a Linux guest's volume, and that of a data disk has its place behind it.
-const linuxKeyFile = "LinuxPassPhraseFileName"
-
 // keysOf gets the keys of a VM's encrypted disks, all or none.
 func (s *Service) keysOf(ctx context.Context, id armid.ID) ([]fabric.KeyFile, error) {
 	vm, err := s.LookupVM(ctx, id)
@@ -179,13 +175,7 @@ func (s *Service) keysFor(ctx context.Context, vm VM) (keys []fabric.KeyFile, er
 		if err != nil {
 			return keys, diskKeyMissing(vm.ID, disk, err)
 		}
-		if name == "" || strings.EqualFold(name, linuxKeyFile) {
-			name = linuxKeyFile
-			if i > 0 {
-				name = fmt.Sprintf("%s_1_%d", linuxKeyFile, disk.Lun)
-			}
-		}
-		keys = append(keys, fabric.KeyFile{Name: name, Key: key})
+		keys = append(keys, fabric.KeyFile{Name: fabric.KeyFileName(name, i == 0, disk.Lun), Key: key})
 	}
 	return keys, nil
 }

@@ -38,6 +38,7 @@ type VM struct {
 	Host     string // name of the libvirt host; empty: image files at rest
 	UUID     string // the host's identity for it
 	Disks    []DiskSpec
+	Peek     bool // it is looked at once: the host's checkpoints stay as they are
 }
 
 // Checkpoint names the moment from which a host knows what changed. Empty: it does not know.

@@ -69,7 +69,7 @@ func newWorld(t *testing.T, kind string) *world {
 	name := guest.Name(kind)
 	w := &world{t: t, group: name, live: filepath.Join(lab.Dir, name+"-live")}
 	w.startGuest(lab, name)
-	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+guest.URI, "KLUIS_LIVE_DIR="+w.live, "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
+	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+guest.URI, "KLUIS_LIVE_DIR="+w.live, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +88,20 @@ func newWorld(t *testing.T, kind string) *world {
 	})
 	w.protect()
 	return w
+}
+
+// keyFolder is a folder in memory.
+func keyFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "kluis-keys-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // startGuest starts the guest before the server, which is to find it.
@@ -315,6 +329,50 @@ func TestBackUpWhileTheGuestWrites(t *testing.T) {
 		w.clean()
 	}
 	w.same()
+}
+
+// A recovery point boots, apart from everything, and unlocks itself with its own keys; a check looks into it. What does not
+// come up, or not well, is told, and nothing of any drill is left.
+func TestDrill(t *testing.T) {
+	w := newWorld(t, "drill")
+	sum, err := w.g.Run(t.Context(), "cat /data/f* | sha256sum")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, _, _ = strings.Cut(sum, " ")
+	p := w.point(w.begin())
+	check := []string{"/bin/sh", "-c", "cat /data/f* | sha256sum | grep " + sum}
+	verdict := w.drill(p, client.DrillRequest{Check: check, Seconds: 120})
+	if verdict.State != client.DrillPassed || verdict.BootMS <= 0 {
+		t.Fatalf("the drill says %+v; want the sum %s", verdict, sum)
+	}
+	if verdict := w.drill(p, client.DrillRequest{Console: " READY", Check: []string{"/bin/false"}, Seconds: 120}); verdict.State == client.DrillPassed || !strings.Contains(verdict.Reason, "code 1") {
+		t.Errorf("a check that fails says %+v", verdict)
+	}
+	if verdict := w.drill(p, client.DrillRequest{Console: "nobody says this", Seconds: 5}); verdict.State == client.DrillPassed || !strings.Contains(verdict.Reason, "nobody says this") {
+		t.Errorf("a sign that does not come says %+v", verdict)
+	}
+	left, err := guest.Virsh(t.Context(), "list", "--all", "--name")
+	if err != nil || strings.Contains(left, "kluis-drill-"+p.Name) {
+		t.Errorf("left on the host: %s %v", left, err)
+	}
+	w.clean()
+}
+
+// drill runs a drill of a point and returns its verdict.
+func (w *world) drill(p client.Point, r client.DrillRequest) client.Drill {
+	w.t.Helper()
+	job, err := w.StartDrill(w.t.Context(), w.item.ARMID(), p.Name, r)
+	if err == nil {
+		_, err = w.WaitJob(w.t.Context(), w.vault, job, nil)
+	}
+	if err == nil {
+		p, err = w.RecoveryPoint(w.t.Context(), w.item.ARMID(), p.Name)
+	}
+	if err != nil || p.Properties.Drill == nil {
+		w.t.Fatalf("drill: %+v %v", p.Properties.Drill, err)
+	}
+	return *p.Properties.Drill
 }
 
 // The server is killed in each phase of a backup. The guest is never left frozen; the backup that was cut off is done

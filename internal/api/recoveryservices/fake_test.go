@@ -60,6 +60,7 @@ type fake struct {
 	exported map[string][]byte
 
 	asked     []backup.MountRequest
+	drills    []backup.DrillRequest
 	revoked   []string
 	protected []string // "item vm policy" of each Protect
 	acted     []string // what VaultOf was asked for
@@ -222,6 +223,11 @@ func (f *fake) AllowedAt(_ context.Context, _ armid.ID, action string) error {
 
 func (f *fake) RestoreKeys(_ context.Context, point armid.ID) ([]backup.RestoredKey, error) {
 	return []backup.RestoredKey{{Kind: "keys", URL: "https://kv1.vault.azure.net/keys/kek/" + point.Name()}}, nil
+}
+
+func (f *fake) StartDrill(_ context.Context, r backup.DrillRequest) (backup.Job, error) {
+	f.drills = append(f.drills, r)
+	return f.job("RestoreDrill"), nil
 }
 
 func (f *fake) Provision(_ context.Context, r backup.MountRequest) (backup.Mount, error) {

@@ -23,6 +23,7 @@ func encodePoint(r *arm.Request, p backup.Point) resource[pointProperties] {
 	}
 	body.MoveReadiness.Archived.Info = "There is no archive tier here."
 	body.Proof, body.ConsistencyReason, body.FrozenMS = p.Verdict, p.ConsistencyReason, p.Frozen.Milliseconds()
+	body.Drill = encodeDrill(p.Drill)
 	id := p.Item.Child("recoveryPoints", p.ID)
 	return resource[pointProperties]{id.String(), p.ID, points, body}
 }

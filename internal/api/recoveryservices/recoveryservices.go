@@ -57,6 +57,7 @@ type Service interface {
 	Restore(ctx context.Context, r backup.RestoreRequest) (backup.Job, error)
 	ValidateRestore(ctx context.Context, action string, r backup.RestoreRequest) error
 	RestoreKeys(ctx context.Context, point armid.ID) ([]backup.RestoredKey, error)
+	StartDrill(ctx context.Context, r backup.DrillRequest) (backup.Job, error)
 	Provision(ctx context.Context, r backup.MountRequest) (backup.Mount, error)
 	Mount(ctx context.Context, vault armid.ID, id string) (backup.Mount, error)
 	Revoke(ctx context.Context, point armid.ID, mount string) error
@@ -147,7 +148,7 @@ func (d *door) table() []arm.Resource {
 		{Type: items, Get: d.getItem, Put: d.putItem, Delete: d.deleteItem, Actions: map[string]arm.Handler{
 			"backup": d.backUp, "recoveryPointsRecommendedForMove": d.recommendedForMove}},
 		{Type: vaults + "/backupProtectedItems", List: d.listItems},
-		{Type: points, Get: d.getPoint, List: d.listPoints, Actions: map[string]arm.Handler{"restore": d.restore, "restoreKeys": d.restoreKeys,
+		{Type: points, Get: d.getPoint, List: d.listPoints, Actions: map[string]arm.Handler{"restore": d.restore, "restoreKeys": d.restoreKeys, "drill": d.drill,
 			"provisionInstantItemRecovery": d.provision, "revokeInstantItemRecovery": d.revoke,
 			"move": d.refuse(archiveTier), "accessToken": d.refuse(otherRegion)}},
 		{Type: jobs, Get: d.getJob, List: d.listJobs, Actions: map[string]arm.Handler{"cancel": d.cancelJob},

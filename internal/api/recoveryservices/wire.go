@@ -321,6 +321,7 @@ type pointProperties struct {
 	BackedUp          []backup.PointDisk `json:"kluisDisks,omitempty"`
 	KeysAndSecrets    []diskKeys         `json:"kluisKeysAndSecrets,omitempty"`
 	ConsistencyReason string             `json:"kluisConsistencyReason,omitempty"`
+	Drill             *drillBody         `json:"kluisDrill,omitempty"`
 	FrozenMS          int64              `json:"kluisFrozenMilliseconds,omitempty"` // how long the guest's file systems stood still
 }
 

@@ -75,8 +75,8 @@ func New(o Options) (*Host, error) {
 	if scheme, _, _ := strings.Cut(uri.Scheme, "+"); scheme != "qemu" {
 		return nil, fmt.Errorf("libvirt host %s: %q is no URI of a QEMU host; qemu:///system, qemu+tls://HOST/system or qemu+ssh://USER@HOST/system are", o.Name, o.URI)
 	}
-	if o.LiveDir == "" || !filepath.IsAbs(o.LiveDir) {
-		return nil, fmt.Errorf("libvirt host %s: the live folder %q is no absolute path", o.Name, o.LiveDir)
+	if !filepath.IsAbs(o.LiveDir) || strings.ContainsAny(o.LiveDir, "?&#%, ") {
+		return nil, fmt.Errorf("libvirt host %s: the live folder %q is no absolute path without blanks and ?&#%%,", o.Name, o.LiveDir)
 	}
 	if len(o.LiveDir) > longestLiveDir {
 		return nil, fmt.Errorf("libvirt host %s: the path of the live folder %s has %d bytes; it may have %d, because sockets lie in it", o.Name, o.LiveDir, len(o.LiveDir), longestLiveDir)

@@ -22,6 +22,7 @@ type snapshot struct {
 	live string // the folder of its socket and scratch files
 
 	domain *libvirtxml.Domain
+	peek   bool // no checkpoint is made, and none is touched
 	halted bool // the machine was stopped, and was started only to be read
 	begun  bool // the job is there
 	level  fabric.Consistency
@@ -40,7 +41,7 @@ func (h *Host) Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoi
 	if err := h.claim(vm); err != nil {
 		return nil, err
 	}
-	s := &snapshot{h: h, uuid: vm.UUID, level: fabric.Consistency{Level: fabric.CrashConsistent}}
+	s := &snapshot{h: h, uuid: vm.UUID, peek: vm.Peek, level: fabric.Consistency{Level: fabric.CrashConsistent}}
 	defer func() {
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -182,7 +183,7 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 		case last.Name != "":
 			d.why = last.distrust(s.h.o.Name, is, spec.Target, listed)
 		}
-		if now.Format == "qcow2" {
+		if now.Format == "qcow2" && !s.peek {
 			s.next.Disks[spec.Target] = is
 		}
 		d.incremental = last.Name != "" && d.why == ""
@@ -286,7 +287,10 @@ func (s *snapshot) Settle(ctx context.Context, keep fabric.Checkpoint) error {
 	if s.d.Name == "" {
 		return nil // the host has not even found it
 	}
-	err := s.h.keepOnly(ctx, s.d, decodeToken(keep).Name)
+	var err error
+	if !s.peek {
+		err = s.h.keepOnly(ctx, s.d, decodeToken(keep).Name)
+	}
 	if state, stateErr := s.h.state(ctx, s.d); stateErr == nil && (state == fabric.Stopped || state == fabric.Crashed) {
 		err = nil // it was shut down meanwhile; the next backup deletes them
 	}
