@@ -6,7 +6,7 @@ DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin nbdkit btrfs-
 SERVERS  := postgresql azure-cli
 AZ       := azure-cli libnss-myhostname
 PEERS    := restic borgbackup
-LIVE     := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static cpio kmod mtools dosfstools linux-image-cloud-amd64
+LIVE     := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static cpio kmod mtools dosfstools linux-image-cloud-amd64 ovmf swtpm swtpm-tools
 AZURITE  := $(BIN)/azurite
 TOFU     := $(BIN)/tofu
 
@@ -59,6 +59,7 @@ race: ## all tests with the race detector
 live: ## VMs that run, under a libvirt daemon of this machine
 	@scripts/install $(DISKS) $(LIVE)
 	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_LIBVIRT=1 scripts/with-libvirt $(GO) test -race -p 1 -timeout 20m ./internal/fabric/libvirt ./test/live
+	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_LIBVIRT=1 scripts/with-libvirt $(GO) test -timeout 10m -run 'OfAHost|OnAHost' ./cmd/kluis
 
 .PHONY: clients
 clients: ## the official Azure clients and Terraform's, unmodified, against a server

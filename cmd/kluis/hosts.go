@@ -20,7 +20,9 @@ import (
 	"kluis/internal/compute"
 	"kluis/internal/fabric"
 	"kluis/internal/fabric/libvirt"
+	"kluis/internal/keyservice"
 	"kluis/internal/keyvault"
+	"kluis/internal/problem"
 	"kluis/internal/resources"
 	"kluis/internal/secret"
 )
@@ -159,10 +161,18 @@ func (n nics) NetworkOf(ctx context.Context, nic armid.ID) (string, error) {
 }
 
 // diskKeys gives the key vault the shape that the compute service asks for.
-type diskKeys struct{ *keyvault.Service }
+type diskKeys struct {
+	*keyvault.Service
+	outside *keyservice.Services
+}
 
-// DiskKey implements compute.DiskKeys.
+// DiskKey implements compute.DiskKeys. A key vault outside has no property by which it says that it gives keys to machines,
+// so none is asked.
 func (k diskKeys) DiskKey(ctx context.Context, secretURL, keyURL string) (fileName string, key secret.Bytes, err error) {
+	if k.outside.Knows(secretURL) {
+		return "", secret.Bytes{}, problem.New(problem.Unsupported, "OperationNotSupported", "The secret lies in a key vault outside this server, whose keys are not handed to virtual machines.").
+			WithTarget(secretURL).WithAdvice("Keep key and secret in a key vault of this server, or start the virtual machine on its host, with a volume for its keys.")
+	}
 	about, key, err := k.Service.DiskKey(ctx, secretURL, keyURL)
 	return about.FileName, key, err
 }

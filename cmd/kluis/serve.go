@@ -335,7 +335,7 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 	p.jobs = job.NewQueue(p.db, time.Now, uuid.NewString)
 	p.compute = compute.New(compute.Options{DB: p.db, Authorizer: p.identity, Groups: p.resources, Images: imageFiles{images}, Jobs: p.jobs,
 		Seal: p.root, Rand: rand.Reader, BlobSuffix: "blob." + host, Now: time.Now, NewID: uuid.NewString, Log: p.log,
-		HostNames: p.hosts.names(), Hosts: p.hosts, Networks: nics{p.resources}, DiskKeys: diskKeys{p.keyvault}, HostGroups: hostGroups{p.resources, c.HostLocation}, Subscription: armid.Subscription(p.install.SubscriptionID)})
+		HostNames: p.hosts.names(), Hosts: p.hosts, Networks: nics{p.resources}, DiskKeys: diskKeys{p.keyvault, p.outside}, HostGroups: hostGroups{p.resources, c.HostLocation}, Subscription: armid.Subscription(p.install.SubscriptionID)})
 	var served backup.Exports
 	if p.exports != nil {
 		served = p.exports

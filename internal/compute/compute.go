@@ -13,8 +13,9 @@
 // Documents are kept as they were sent: what a client says about a VM that means nothing here is given
 // back, and is part of every recovery point. What is read from them is in VM and Disk (document.go).
 //
-// Methods check the caller's role. Those named Lookup…, Encryption, ImageOf, AdoptRestored and DropRestored
-// do not: they serve jobs of the backup service, which was asked by somebody whose role was checked then.
+// Methods check the caller's role. Those named Lookup…, Encryption, ImageOf, Placement, AdoptRestored and DropRestored
+// do not: they serve jobs of the backup service, which was asked by somebody whose role was checked then. Nor do
+// Discover, HostAway and Rebooted, which nobody calls but the watch of a host.
 package compute
 
 import (
