@@ -38,6 +38,44 @@ type plannedCopy struct {
 	args       copyArgs
 }
 
+func (d Disk) isCopy() bool { return strings.EqualFold(d.Properties.CreationData.CreateOption, "Copy") }
+
+// beginDisk begins a disk that is a copy of a snapshot or of another disk. It is there when its operation has ended.
+func (s *Service) beginDisk(ctx context.Context, d Disk) (Disk, error) {
+	c, err := s.planCopy(ctx, d.ID, d.Properties)
+	if err != nil {
+		return Disk{}, err
+	}
+	d.Properties = c.properties
+	row := diskRow{Disk: d, image: c.image, owned: true}
+	j, err := s.beginCopy(ctx, c, func(tx *database.Tx) error { return insertDisk(ctx, tx, row) })
+	if database.IsUnique(err) {
+		return Disk{}, diskExists(d.ID)
+	}
+	row.operation = j
+	return row.shown(s.o.Now()), err
+}
+
+// sameSource refuses another source than the one that a disk or snapshot was made of. A client may leave it out.
+func sameSource(id armid.ID, was, now CreationData) error {
+	if now.SourceURI != "" && now.SourceURI != was.SourceURI {
+		return imageFixed(id, was.SourceURI)
+	}
+	if !now.SourceResourceID.IsZero() && !now.SourceResourceID.Equal(was.SourceResourceID) {
+		return imageFixed(id, was.SourceResourceID.String())
+	}
+	return nil
+}
+
+// noSnapshotAt refuses the image of a snapshot as that of a disk: nobody writes to a snapshot.
+func noSnapshotAt(ctx context.Context, tx *database.Tx, d Disk, path string) error {
+	taken, err := hasSnapshotAt(ctx, tx, path)
+	if err == nil && taken {
+		return imageTaken(d, path)
+	}
+	return err
+}
+
 // planCopy looks whether a disk or snapshot that is asked for can be made, of what its creation data name. asked are
 // its properties; what they leave open is the source's.
 func (s *Service) planCopy(ctx context.Context, id armid.ID, asked DiskProperties) (plannedCopy, error) {

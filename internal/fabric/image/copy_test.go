@@ -127,7 +127,7 @@ func mounted(t *testing.T, kind, options string, size int64) string {
 		}
 	}
 	if err := unix.Mount(device, dir, kind, 0, options); err != nil {
-		tooltest.Missing(t, "%s cannot be mounted: %v", kind, err)
+		t.Skipf("this machine does not mount %s: %v", kind, err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
 	return dir
