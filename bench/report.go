@@ -84,8 +84,8 @@ func (b *bench) writeServer(p printer) {
 }
 
 func (b *bench) writeNBD(p printer) {
-	p("An export of %s of ciphertext, all of it in the page cache, is read to its end on the machine that offers it. Peers: %s; %s.",
-		amount(b.size), version("nbdcopy", "--version"), version("qemu-nbd", "--version"))
+	p("An export of %s of ciphertext, over TLS of %s, all of it in the page cache, is read to its end on the machine that offers it. Peers: %s; %s.",
+		amount(b.sizeOver(false)), amount(b.sizeOver(true)), version("nbdcopy", "--version"), version("qemu-nbd", "--version"))
 	p("Our client reads as a backup does: over two connections, with as many readers as there are processors, each a MiB at a time. nbdcopy chooses by itself.")
 	p("Each figure is the median of %d runs of the whole process that reads.", b.rounds)
 	p("")
