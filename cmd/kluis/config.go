@@ -29,6 +29,7 @@ type config struct {
 	AllowImages  []string `yaml:"allow-images"`
 	RestoreDir   string   `yaml:"restore-dir"`
 	Workers      int      `yaml:"workers"`
+	BackupRate   string   `yaml:"backup-rate"`
 	Hosts        []string `yaml:"hosts"`
 	HostLocation string   `yaml:"host-location"`
 	LiveDir      string   `yaml:"live-dir"`
@@ -47,7 +48,7 @@ type config struct {
 }
 
 func defaults() config {
-	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, Requests: 120_000, Node: "kluis",
+	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, BackupRate: "0", Requests: 120_000, Node: "kluis",
 		HostLocation: "local", LiveDir: "/var/lib/libvirt/qemu/kluis", Reserve: "1GiB", KeyDir: "/run/kluis",
 		Locations: []string{"westeurope", "northeurope", "uksouth", "eastus", "westus2", "southeastasia"}, LogLevel: "info",
 		Outside: issuerConfig{SubjectClaim: "sub", GroupsClaim: "groups"}}
@@ -71,6 +72,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringVar(&c.Reserve, "scratch-reserve", c.Reserve, "how much room must stay free there; a backup that would take it ends")
 	f.StringVar(&c.KeyDir, "key-dir", c.KeyDir, "folder in memory (tmpfs) from which a machine that starts gets the keys of its disks")
 	f.IntVar(&c.Workers, "workers", c.Workers, "jobs that run at once")
+	f.StringVar(&c.BackupRate, "backup-rate", c.BackupRate, "how much all backups together read from disks in a second, such as 50MB; 0 is no limit")
 	f.IntVar(&c.Requests, "requests-per-minute", c.Requests, "how much one principal may read through Resource Manager; changes and deletions count apart, and may be a fifth of it each; 0 is no limit")
 	f.StringSliceVar(&c.Locations, "locations", c.Locations, "names of the locations that clients are offered; resources may be in any other too")
 	f.StringVar(&c.Node, "node", c.Node, "name of this server among those that share the database")
@@ -151,6 +153,15 @@ func readConfig(file string) (map[string]yaml.Node, error) {
 // domainName leaves room for the names of key vaults and storage accounts before it.
 var domainName = regexp.MustCompile(`^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){0,8}(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)$`)
 
+// backupRate is what --backup-rate allows in bytes a second; 0 is no limit.
+func (c *config) backupRate() (int64, error) {
+	n, err := humanize.ParseBytes(c.BackupRate)
+	if err != nil {
+		return 0, fmt.Errorf("backup-rate %q is no amount of bytes, such as 50MB", c.BackupRate)
+	}
+	return int64(min(n, 1<<62)), nil
+}
+
 func (c *config) check() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen %q is not an address with a port, such as 127.0.0.1:8443", c.Listen)
@@ -160,6 +171,9 @@ func (c *config) check() error {
 	}
 	if c.Workers < 1 {
 		return fmt.Errorf("workers is %d; at least one is needed", c.Workers)
+	}
+	if _, err := c.backupRate(); err != nil {
+		return err
 	}
 	if c.Requests < 0 {
 		return fmt.Errorf("requests-per-minute is %d; 0 is no limit", c.Requests)

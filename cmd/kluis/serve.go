@@ -340,8 +340,12 @@ func (p *parts) buildServices(ctx context.Context, c config, host string) (err e
 	if p.exports != nil {
 		served = p.exports
 	}
+	rate, err := c.backupRate()
+	if err != nil {
+		return err
+	}
 	if p.backup, err = backup.Open(ctx, backup.Options{DB: p.db, Jobs: p.jobs, Bucket: p.store, Node: c.Node, Cache: filepath.Join(c.Data, "cache"), Wrapper: p.root, Authorizer: p.identity,
-		Machines: p.compute, Fabric: hostFabric{imageFabric{images}, p.hosts}, Keys: p.keyvault, Outside: p.outside, Artifacts: p.storage, Groups: p.resources, Principals: vaultPrincipals{p.identity}, Exports: served,
+		Machines: p.compute, Fabric: hostFabric{imageFabric{images}, p.hosts}, Keys: p.keyvault, Outside: p.outside, Artifacts: p.storage, Groups: p.resources, Principals: vaultPrincipals{p.identity}, Exports: served, Rate: rate,
 		AsService: func(ctx context.Context) context.Context { return identity.With(ctx, p.service()) }, ServiceObject: p.service().ObjectID,
 		Correlation: identity.Correlation, Now: time.Now, NewID: uuid.NewString, Rand: rand.Reader, Log: p.log}); err != nil {
 		return err

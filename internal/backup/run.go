@@ -394,7 +394,7 @@ func (b *backupRun) transferDisk(ctx context.Context, disk compute.Disk, source 
 	}
 	write := func(source fabric.Disk) (err error) {
 		d.Counters, err = b.writer.WriteDisk(ctx, d.Name, fabricSource{source}, recovery.DiskOptions{Parent: parent, Changed: source.Changed(),
-			Audit: max(d.Size/auditShare, auditLeast), Progress: progress})
+			Audit: max(d.Size/auditShare, auditLeast), Rate: b.s.rate, Progress: progress})
 		return err
 	}
 	d.Incremental = source.Changed()

@@ -147,6 +147,7 @@ type Options struct {
 	Groups     Groups
 	Principals Principals
 	Exports    Exports // nil: no recovery point is served
+	Rate       int64   // bytes a second that all backups together may read from disks; 0 is no bound
 	// AsService returns ctx with the principal Backup Management Service, and that principal's object id.
 	AsService     func(ctx context.Context) context.Context
 	ServiceObject string
@@ -168,12 +169,13 @@ type Service struct {
 	o      Options
 	stores *stores
 	mounts mounts
+	rate   *recovery.Rate
 }
 
 // Open makes the service and brings the catalogue into agreement with the recovery stores.
 func Open(ctx context.Context, o Options) (*Service, error) {
 	o.Limits = o.Limits.orAzures()
-	s := &Service{o: o, stores: &stores{bucket: o.Bucket, wrapper: o.Wrapper, now: o.Now, rand: o.Rand, owner: o.Node, cache: o.Cache, log: o.Log,
+	s := &Service{o: o, rate: recovery.NewRate(o.Rate), stores: &stores{bucket: o.Bucket, wrapper: o.Wrapper, now: o.Now, rand: o.Rand, owner: o.Node, cache: o.Cache, log: o.Log,
 		open: map[string]*sharedStore{}}, mounts: mounts{byID: map[string]*Mount{}}}
 	if err := s.reconcile(ctx); err != nil {
 		_ = s.Close()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,8 +137,8 @@ func TestChunkSizeOfADisk(t *testing.T) {
 	}
 }
 
-// What is read is not read faster than is allowed, and a cancel does not wait for it.
-func TestMaxRate(t *testing.T) {
+// What is read is not read faster than is allowed, by all that share a rate.
+func TestRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := recovery.Create(t.Context(), objectstest.NewMemory(), options(newClock()))
 		if err != nil {
@@ -145,11 +146,14 @@ func TestMaxRate(t *testing.T) {
 		}
 		defer func() { _ = s.Close() }()
 		start := time.Now()
-		if _, _, err := tryBackup(s, "1", &image{data: noise(1, 21*mib)}, recovery.DiskOptions{MaxRate: 2 * mib}); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(start); took != 10*time.Second { // the first of the 21 MiB is free
-			t.Errorf("21 MiB at 2 MiB a second took %v", took)
+		shared := recovery.NewRate(2 * mib)
+		for i, want := range []time.Duration{10 * time.Second, 20*time.Second + time.Second/2} { // the first MiB of all is free
+			if _, _, err := tryBackup(s, strconv.Itoa(i), &image{data: noise(1, 21*mib)}, recovery.DiskOptions{Rate: shared}); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(start); took != want {
+				t.Errorf("%d times 21 MiB at 2 MiB a second took %v", i+1, took)
+			}
 		}
 	})
 }

@@ -159,9 +159,8 @@ type DiskOptions struct {
 	// ChunkSize is a power of two from 64 KiB to 1 MiB; 0 means that of the parent, or else the store's, or
 	// 256 KiB for a disk that compresses. A parent with chunks of another size saves nothing.
 	ChunkSize int64
-	// MaxRate bounds how many bytes a second are read from the source; 0 means no bound.
-	MaxRate  int64
-	Progress Progress
+	Rate      *Rate // of what is read from the source; nil means no bound
+	Progress  Progress
 }
 
 // Counters say what became of a disk's bytes when it was written.

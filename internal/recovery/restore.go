@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 
-	"golang.org/x/time/rate"
-
 	"kluis/internal/recovery/manifest"
 )
 
@@ -31,7 +29,7 @@ type RestoreOptions struct {
 	// while a list of what was written could tell of bytes that never reached the disk.
 	InPlace  bool
 	NoSync   bool  // leaves it to the caller to make the target durable
-	MaxRate  int64 // bytes a second to be written; 0 means no limit
+	Rate     *Rate // of what is written; nil means no bound
 	Progress Progress
 }
 
@@ -56,11 +54,8 @@ type Restored struct {
 // Bytes that don't authenticate are never written: Restore then stops with a DamageError.
 func (s *Store) Restore(ctx context.Context, d *Disk, dst Target, o RestoreOptions) (Restored, error) {
 	defer d.Hold()()
-	r := &restorer{s: s, d: d, dst: dst, inPlace: o.InPlace, progress: newReport(o.Progress, d.info.Data)}
+	r := &restorer{s: s, d: d, dst: dst, inPlace: o.InPlace, rate: o.Rate, progress: newReport(o.Progress, d.info.Data)}
 	r.used, _ = dst.(Used)
-	if o.MaxRate > 0 {
-		r.pace = rate.NewLimiter(rate.Limit(o.MaxRate), unitSize)
-	}
 	err := r.restore(ctx)
 	if err == nil && !o.NoSync {
 		if err = dst.Sync(); err != nil {
@@ -80,7 +75,7 @@ type restorer struct {
 	dst      Target
 	used     Used // dst, if it is that
 	inPlace  bool
-	pace     *rate.Limiter // nil means no limit
+	rate     *Rate
 	progress *report
 	tally    tally
 

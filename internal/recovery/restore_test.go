@@ -308,11 +308,11 @@ func TestRestoreKeepsToItsRate(t *testing.T) {
 	// At one byte a second the second unit has to wait for days; the end of the context is noticed at once.
 	ctx, cancel := context.WithCancel(t.Context())
 	var to target
-	_, err := s.Restore(ctx, disk(t, s, "1"), &to, recovery.RestoreOptions{MaxRate: 1, Progress: func(int64, int64) { cancel() }})
+	_, err := s.Restore(ctx, disk(t, s, "1"), &to, recovery.RestoreOptions{Rate: recovery.NewRate(1), Progress: func(int64, int64) { cancel() }})
 	if !errors.Is(err, context.Canceled) || to.written > mib+cs {
 		t.Errorf("%d bytes were written, %v", to.written, err)
 	}
-	if _, err := s.Restore(t.Context(), disk(t, s, "1"), &to, recovery.RestoreOptions{MaxRate: 1 << 40}); err != nil || !bytes.Equal(to.data, data) {
+	if _, err := s.Restore(t.Context(), disk(t, s, "1"), &to, recovery.RestoreOptions{Rate: recovery.NewRate(1 << 40)}); err != nil || !bytes.Equal(to.data, data) {
 		t.Errorf("at a high rate: %v", err)
 	}
 }

@@ -191,7 +191,7 @@ func (p *paste) write(ctx context.Context) error {
 		return nil
 	}
 	r := p.r
-	if err := r.wait(ctx, len(p.out)); err != nil {
+	if err := r.rate.wait(ctx, len(p.out)); err != nil {
 		return err
 	}
 	off := p.first * r.d.info.ChunkSize
@@ -202,12 +202,4 @@ func (p *paste) write(ctx context.Context) error {
 	r.progress.add(int64(len(p.out)))
 	p.out = p.out[:0]
 	return nil
-}
-
-// wait keeps to the rate that was asked for.
-func (r *restorer) wait(ctx context.Context, n int) error {
-	if r.pace == nil {
-		return nil
-	}
-	return r.pace.WaitN(ctx, n)
 }

@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/time/rate"
 
 	"kluis/internal/objects"
 	"kluis/internal/recovery/chunk"
@@ -49,10 +48,7 @@ func (w *Writer) writeDisk(ctx context.Context, name string, src Source, o DiskO
 	if size < 0 || size > manifest.MaxDisk {
 		return manifest.Disk{}, fmt.Errorf("disk of %d bytes", size)
 	}
-	t := &transfer{w: w, src: src, size: size, changed: o.Changed, progress: newReport(o.Progress, size), leaves: map[int64]branch{}}
-	if o.MaxRate > 0 {
-		t.limit = rate.NewLimiter(rate.Limit(o.MaxRate), unitSize)
-	}
+	t := &transfer{w: w, src: src, size: size, changed: o.Changed, rate: o.Rate, progress: newReport(o.Progress, size), leaves: map[int64]branch{}}
 	if err := t.setParent(ctx, o); err != nil {
 		return manifest.Disk{}, err
 	}
@@ -133,7 +129,7 @@ type transfer struct {
 	chunkSize int64
 	parent    *Disk
 	changed   bool
-	limit     *rate.Limiter // of what is read; nil means none
+	rate      *Rate // of what is read
 	progress  *report
 
 	read, fresh, stored atomic.Int64
@@ -298,10 +294,8 @@ func (t *transfer) unit(ctx context.Context, u unit, buf []byte, data *batch) er
 
 // readAt reads from the source, no faster than is allowed. p is a unit at most.
 func (t *transfer) readAt(ctx context.Context, p []byte, off int64) error {
-	if t.limit != nil {
-		if err := t.limit.WaitN(ctx, len(p)); err != nil {
-			return err
-		}
+	if err := t.rate.wait(ctx, len(p)); err != nil {
+		return err
 	}
 	n, err := t.src.ReadAt(p, off)
 	t.read.Add(int64(n))

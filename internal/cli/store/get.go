@@ -79,7 +79,7 @@ func (c *call) get(dir, point, path string, f getFlags) (err error) {
 	progress, stop := c.watch("restore " + d.Name())
 	defer stop()
 	done := restored{Point: p.ID, Disk: d.Name(), Image: path, Digest: d.Digest()}
-	o := recovery.RestoreOptions{MaxRate: f.maxRate, Progress: progress}
+	o := recovery.RestoreOptions{Rate: recovery.NewRate(f.maxRate), Progress: progress}
 	if f.inPlace {
 		done.Restored, err = c.replace(s.Store, d, path, f, o)
 	} else {

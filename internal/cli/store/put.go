@@ -93,7 +93,7 @@ func (c *call) put(dir, path string, f putFlags) (err error) {
 	}
 	progress, stop := c.watch("store " + f.disk)
 	defer stop()
-	o := recovery.DiskOptions{Parent: parent, ChunkSize: f.chunkSize << 10, MaxRate: f.maxRate, Progress: progress}
+	o := recovery.DiskOptions{Parent: parent, ChunkSize: f.chunkSize << 10, Rate: recovery.NewRate(f.maxRate), Progress: progress}
 	if f.changed != "" {
 		o.Changed, o.Audit = true, int64(f.audit*float64(src.bytes()))
 	}
