@@ -5,7 +5,7 @@ BIN      := bin
 DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin nbdkit btrfs-progs
 SERVERS  := postgresql azure-cli
 AZ       := azure-cli libnss-myhostname
-PEERS    := restic borgbackup
+PEERS    := restic borgbackup virtnbdbackup
 LIVE     := libvirt-daemon-system libvirt-clients qemu-system-x86 busybox-static cpio kmod mtools dosfstools linux-image-cloud-amd64 ovmf swtpm swtpm-tools
 AZURITE  := $(BIN)/azurite
 TOFU     := $(BIN)/tofu
@@ -103,9 +103,9 @@ crash: ## kill the real binary at random in backup, deletion and collection, KIL
 	KLUIS_KILLS=$(or $(KILLS),500) $(GO) test -run TestStoreKilledAtRandom -timeout 2h -v ./cmd/kluis
 
 .PHONY: bench
-bench: build ## measure the store beside cp, restic and borg, and the server; writes docs/performance.md (half an hour, 30 GiB)
-	@scripts/install $(DISKS) $(SERVERS) $(PEERS)
-	$(GO) run ./bench -kluis $(BIN)/kluis -write docs/performance.md
+bench: build ## measure the store beside cp, restic and borg, the server, NBD, and VMs that run beside virtnbdbackup; writes docs/performance.md (half an hour, 30 GiB)
+	@scripts/install $(DISKS) $(SERVERS) $(PEERS) $(LIVE)
+	scripts/with-libvirt $(GO) run ./bench -kluis $(BIN)/kluis -write docs/performance.md
 
 .PHONY: clean
 clean: ## remove what was built

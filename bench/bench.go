@@ -19,9 +19,10 @@ type bench struct {
 	cold  bool // the page cache could be emptied before every step
 	table      // the first one, of the store
 
-	notes  []string
-	nbd    table
-	proofs []proof
+	notes   []string
+	nbd     table
+	machine *machine
+	proofs  []proof
 
 	asked  []*asked
 	served []string // what is said of the server's start and memory

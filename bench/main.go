@@ -1,20 +1,20 @@
-// Command bench measures the recovery store beside the tools that people would use instead of it, and the server on both
-// databases.
+// Command bench measures the recovery store beside the tools that people would use instead of it, the server on both
+// databases, NBD beside its other speakers, and backups of a machine that runs beside virtnbdbackup.
 //
 // Every figure is that of a whole process, as the operating system accounts for it: wall time, processor
 // time and peak memory. The programs are measured side by side in one run, in turn, several rounds; the
-// median counts. What is claimed are ratios, since machines differ and their speed drifts. Before each step what
+// median counts. What is claimed are ratios, since machines differ and their speed drifts. Before each step of the store what
 // is dirty is written out, the page cache is emptied and the step's input alone is read into it: with memory
 // full of dirty pages the same copy takes four times as long.
 //
 //	go run ./bench -kluis bin/kluis                    the table, on standard output
 //	go run ./bench -kluis bin/kluis -write docs/performance.md
-//	go run ./bench -only server                        a part of it: store, huge, mixed, proof, server or nbd
+//	go run ./bench -only server                        a part of it: store, huge, mixed, proof, server, nbd or live
 //
 // A part that has a section of its own in the document is written anew there, and the rest stays as it is.
 //
-// The peers are restic and borg as Debian has them, and cp. Emptying the cache needs root; without it the
-// figures are measured all the same, and the table says so.
+// The peers are restic, borg, nbdcopy, qemu-nbd and virtnbdbackup as Debian has them, and cp. Emptying the cache needs root;
+// without it the figures are measured all the same, and the table says so. A machine that runs needs a libvirt daemon.
 package main
 
 import (

@@ -144,9 +144,14 @@ func (b *bench) offer(ctx context.Context, tls string, secured bool, command fun
 	if err := cmd.Start(); err != nil {
 		return e, nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	exited := make(chan struct{})
+	go func() {
+		defer close(exited)
+		_ = cmd.Wait() // how it ends upon a signal differs
+	}()
 	stop = func() error {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait() // how it ends upon a signal differs
+		<-exited
 		return os.RemoveAll(dir)
 	}
 	dialer := &net.Dialer{}
@@ -155,10 +160,13 @@ func (b *bench) offer(ctx context.Context, tls string, secured bool, command fun
 		if err == nil {
 			return e, stop, conn.Close()
 		}
-		if cmd.ProcessState != nil || ctx.Err() != nil {
-			return e, nil, errors.Join(err, stop())
+		select {
+		case <-exited:
+			return e, nil, errors.Join(fmt.Errorf("%s has ended: %w", words[0], err), stop())
+		case <-ctx.Done():
+			return e, nil, errors.Join(context.Cause(ctx), stop())
+		case <-time.After(10 * time.Millisecond):
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 

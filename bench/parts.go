@@ -27,6 +27,7 @@ var parts = []part{
 	{"proof", []string{"go"}, (*bench).prove, "The proof of a recovery point", (*bench).writeProofs},
 	{"server", []string{"openssl", "cryptsetup"}, (*bench).service, "The server", (*bench).writeServer},
 	{"nbd", []string{"qemu-nbd", "nbdcopy"}, (*bench).exports, "Exports over NBD", (*bench).writeNBD},
+	{"live", []string{"virsh", "qemu-system-x86_64", "virtnbdbackup", "virtnbdrestore", "mcopy", "go"}, (*bench).live, "Machines that run", (*bench).writeLive},
 }
 
 func names() string {

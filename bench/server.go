@@ -36,14 +36,14 @@ type admin struct {
 }
 
 // startServer starts a server in dir, for the first time or again.
-func (b *bench) startServer(ctx context.Context, dir, database string) (*server, error) {
+func (b *bench) startServer(ctx context.Context, dir, database string, flags ...string) (*server, error) {
 	s := &server{b: b, dir: dir, url: database}
 	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.cmd = exec.CommandContext(ctx, b.kluis, "serve", "--data", dir, "--listen", fmt.Sprintf("127.0.0.1:%d", port),
-		"--database", database, "--allow-images", b.dir, "--log-level", "error", "--requests-per-minute", "0")
+	s.cmd = exec.CommandContext(ctx, b.kluis, append([]string{"serve", "--data", dir, "--listen", fmt.Sprintf("127.0.0.1:%d", port),
+		"--database", database, "--allow-images", b.dir, "--log-level", "error", "--requests-per-minute", "0"}, flags...)...)
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(os.Interrupt) }
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	var errs bytes.Buffer
@@ -110,10 +110,15 @@ func (s *server) memory() (int64, error) {
 	return kib << 10, err
 }
 
+// env is what tells a command of the CLI where the server is.
+func (s *server) env() []string {
+	return []string{"KLUIS_ADMIN=" + filepath.Join(s.dir, "admin.json"), "KLUIS_RESOURCE_GROUP=bench"}
+}
+
 // run runs a command of the CLI against the server and reads what it prints, if v is not nil.
 func (s *server) run(ctx context.Context, v any, args ...string) error {
 	cmd := exec.CommandContext(ctx, s.b.kluis, append(args, "--output", "json")...)
-	cmd.Env = append(os.Environ(), "KLUIS_ADMIN="+filepath.Join(s.dir, "admin.json"), "KLUIS_RESOURCE_GROUP=bench")
+	cmd.Env = append(os.Environ(), s.env()...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

@@ -66,6 +66,18 @@ func NewLab(ctx context.Context, parent string) (_ *Lab, err error) {
 	return l, nil
 }
 
+// Add puts a program into the guests' /bin. It needs no libraries.
+func (l *Lab) Add(ctx context.Context, program string) error {
+	dir, name := filepath.Split(program)
+	// An initramfs may be several archives behind each other.
+	add := exec.CommandContext(ctx, "sh", "-c", `mkdir -p "$2/more/bin" && cp "$1/$0" "$2/more/bin/" && cd "$2/more" &&
+		find . | cpio -o -H newc -R 0:0 --quiet | gzip -1n >>"$2/initrd.img"`, name, dir, l.Dir)
+	if out, err := add.CombinedOutput(); err != nil {
+		return fmt.Errorf("add %s to the guest: %w: %s", name, err, out)
+	}
+	return nil
+}
+
 // Close removes the folder. No guest may run.
 func (l *Lab) Close() error { return os.RemoveAll(l.Dir) }
 
@@ -228,13 +240,22 @@ func (g *Guest) Run(ctx context.Context, command string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	out, err := g.Wait(ctx, pid)
+	if err != nil {
+		err = fmt.Errorf("guest %s: %s: %w", g.Name, command, err)
+	}
+	return out, err
+}
+
+// Wait waits for the end of a command that was begun and returns what it says.
+func (g *Guest) Wait(ctx context.Context, pid int64) (string, error) {
 	var status struct {
 		Exited   bool   `json:"exited"`
 		ExitCode int    `json:"exitcode"`
 		Out      string `json:"out-data"`
 		Err      string `json:"err-data"`
 	}
-	err = Eventually(ctx, func() (bool, error) {
+	err := Eventually(ctx, func() (bool, error) {
 		text, err := g.Agent(ctx, "guest-exec-status", map[string]any{"pid": pid})
 		if err != nil {
 			return false, err
@@ -247,7 +268,7 @@ func (g *Guest) Run(ctx context.Context, command string) (string, error) {
 	out, _ := base64.StdEncoding.DecodeString(status.Out)
 	if status.ExitCode != 0 {
 		errs, _ := base64.StdEncoding.DecodeString(status.Err)
-		return string(out), fmt.Errorf("guest %s: %s: code %d: %s", g.Name, command, status.ExitCode, errs)
+		return string(out), fmt.Errorf("code %d: %s", status.ExitCode, errs)
 	}
 	return strings.TrimSpace(string(out)), nil
 }
