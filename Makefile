@@ -24,6 +24,11 @@ demo: build ## an encrypted VM is backed up, lost, and comes back (DEMO_SIZE=2Gi
 	@scripts/install $(DISKS)
 	@$(GO) run ./demo -kluis $(BIN)/kluis
 
+.PHONY: demo-vm
+demo-vm: build ## an encrypted VM that runs under libvirt is backed up, lost, and boots again
+	@scripts/install $(DISKS) $(LIVE)
+	@scripts/with-libvirt $(GO) run ./demo -live -kluis $(BIN)/kluis
+
 .PHONY: test
 test: check race live clients az cloud ## everything: format, vet, lint, all tests with the race detector, VMs that run, other people's clients, S3 and Azure
 

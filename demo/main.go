@@ -6,6 +6,8 @@
 //
 //	go build -o bin/kluis ./cmd/kluis && go run ./demo
 //
+// With -live the VM runs, under the libvirt daemon of this machine, and boots again in the end (live.go).
+//
 // DEMO_SIZE sets how much the two disks hold in all, such as 256M or 4G. The exit code is 0 if every
 // step passed, else 1.
 package main
@@ -26,10 +28,15 @@ const defaultSize = 1280 << 20
 
 func main() {
 	binary := flag.String("kluis", "bin/kluis", "the server's binary")
+	live := flag.Bool("live", false, "tell the story of a VM that runs, under libvirt")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if err := run(ctx, *binary); err != nil {
+	tell := run
+	if *live {
+		tell = runLive
+	}
+	if err := tell(ctx, *binary); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}

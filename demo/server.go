@@ -30,8 +30,8 @@ type server struct {
 // imageFolder is where the demo's disks are, and where the server may read and write disks.
 func imageFolder(dir string) string { return filepath.Join(dir, "images") }
 
-// startServer starts the binary on a free port of loopback and returns when it serves.
-func startServer(ctx context.Context, binary, dir string) (*server, error) {
+// startServer starts the binary on a free port of loopback, with more of its flags, and returns when it serves.
+func startServer(ctx context.Context, binary, dir string, more ...string) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -45,8 +45,8 @@ func startServer(ctx context.Context, binary, dir string) (*server, error) {
 		return nil, fmt.Errorf("find the server's binary: %w", err)
 	}
 	// The context does not end the process: that is stop's task, so that it can end cleanly.
-	s.cmd = exec.Command(binary, "serve", "--data", s.dir, "--listen", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
-		"--domain", "localhost", "--allow-images", imageFolder(dir))
+	s.cmd = exec.Command(binary, append([]string{"serve", "--data", s.dir, "--listen", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		"--domain", "localhost", "--allow-images", imageFolder(dir)}, more...)...)
 	log, err := os.Create(s.log)
 	if err != nil {
 		return nil, fmt.Errorf("make the server's log: %w", err)

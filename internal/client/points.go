@@ -91,12 +91,14 @@ type PointDisk struct {
 	Size     int64  `json:"size"`
 	Digest   string `json:"digest"`
 	Counters struct {
-		Size   int64 `json:"size"`
-		Read   int64 `json:"read"`
-		Zero   int64 `json:"zero"`
-		New    int64 `json:"new"`
-		Reused int64 `json:"reused"`
-		Stored int64 `json:"stored"`
+		Size int64 `json:"size"`
+		Read int64 `json:"read"`
+		// Audited is how much of Read was read only to see whether the host left something out.
+		Audited int64 `json:"audited"`
+		Zero    int64 `json:"zero"`
+		New     int64 `json:"new"`
+		Reused  int64 `json:"reused"`
+		Stored  int64 `json:"stored"`
 	} `json:"counters"`
 	Incremental bool   `json:"incremental"` // only what changed since the point before was read
 	Rescanned   string `json:"rescanned"`   // why all of it was read although there was a point before

@@ -84,8 +84,11 @@ func (f *Fabric) begin(rel, path string) (*NewDisk, error) {
 		return nil, err
 	}
 	defer func() { _ = top.Close() }()
-	if err := top.MkdirAll(rel, 0o700); err != nil {
-		return nil, err
+	if _, err := top.Stat(rel); errors.Is(err, fs.ErrNotExist) {
+		// QEMU, another user, passes through to the disk of a machine that is made of it. The disks themselves are ours alone.
+		if err := errors.Join(top.MkdirAll(rel, 0o711), top.Chmod(rel, 0o711)); err != nil {
+			return nil, err
+		}
 	}
 	root, err := top.OpenRoot(rel)
 	if err != nil {
