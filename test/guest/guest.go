@@ -30,7 +30,13 @@ var rootfs embed.FS
 const URI = "qemu:///system"
 
 // Lab is a folder that QEMU can reach, with a kernel and an initramfs. Disks of guests belong there too.
-type Lab struct{ Dir string }
+type Lab struct {
+	Dir string
+	uri string // of the daemon that guests are defined on
+}
+
+// On is the same lab, with guests on another libvirt daemon.
+func (l *Lab) On(uri string) *Lab { return &Lab{l.Dir, uri} }
 
 // NewLab makes a lab in a new folder below parent; the system's temporary folder if that is empty.
 func NewLab(ctx context.Context, parent string) (_ *Lab, err error) {
@@ -38,7 +44,7 @@ func NewLab(ctx context.Context, parent string) (_ *Lab, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{dir}
+	l := &Lab{dir, URI}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.Close())
@@ -82,8 +88,10 @@ func (l *Lab) Add(ctx context.Context, program string) error {
 func (l *Lab) Close() error { return os.RemoveAll(l.Dir) }
 
 // Virsh runs virsh and returns what it says.
-func Virsh(ctx context.Context, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, "virsh", append([]string{"-q", "-c", URI}, args...)...)
+func Virsh(ctx context.Context, args ...string) (string, error) { return virsh(ctx, URI, args...) }
+
+func virsh(ctx context.Context, uri string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "virsh", append([]string{"-q", "-c", uri}, args...)...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -144,11 +152,17 @@ type Disk struct {
 type Guest struct {
 	Name   string
 	Serial string // the file that holds what it writes on its console
+	uri    string
+}
+
+// Virsh runs virsh on the daemon that the guest runs under.
+func (g *Guest) Virsh(ctx context.Context, args ...string) (string, error) {
+	return virsh(ctx, g.uri, args...)
 }
 
 // Define makes a domain of a configuration.
 func (l *Lab) Define(ctx context.Context, c Config) (*Guest, error) {
-	g := &Guest{c.Name, filepath.Join(l.Dir, c.Name+".serial")}
+	g := &Guest{c.Name, filepath.Join(l.Dir, c.Name+".serial"), l.uri}
 	if c.Memory == 0 {
 		c.Memory = 256
 	}
@@ -165,7 +179,7 @@ func (l *Lab) Define(ctx context.Context, c Config) (*Guest, error) {
 	if err := os.WriteFile(path, text.Bytes(), 0o644); err != nil {
 		return nil, err
 	}
-	_, err = Virsh(ctx, "define", path)
+	_, err = g.Virsh(ctx, "define", path)
 	return g, err
 }
 
@@ -174,7 +188,7 @@ func (g *Guest) Start(ctx context.Context) error {
 	if err := os.Remove(g.Serial); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if _, err := Virsh(ctx, "start", g.Name); err != nil {
+	if _, err := g.Virsh(ctx, "start", g.Name); err != nil {
 		return err
 	}
 	return g.Await(ctx)
@@ -224,7 +238,7 @@ func (g *Guest) Agent(ctx context.Context, command string, arguments map[string]
 	if arguments == nil {
 		request = []byte(`{"execute":"` + command + `"}`)
 	}
-	text, err := Virsh(ctx, "qemu-agent-command", "--timeout", "10", g.Name, string(request))
+	text, err := g.Virsh(ctx, "qemu-agent-command", "--timeout", "10", g.Name, string(request))
 	if err != nil {
 		return nil, err
 	}
@@ -286,12 +300,12 @@ func (g *Guest) Begin(ctx context.Context, command string) (pid int64, err error
 }
 
 // State is what virsh says of the guest: "running", "shut off", "paused".
-func (g *Guest) State(ctx context.Context) (string, error) { return Virsh(ctx, "domstate", g.Name) }
+func (g *Guest) State(ctx context.Context) (string, error) { return g.Virsh(ctx, "domstate", g.Name) }
 
 // Remove destroys the guest and forgets it. One that is gone is no error.
 func (g *Guest) Remove(ctx context.Context) error {
-	_, _ = Virsh(ctx, "destroy", g.Name)
-	_, err := Virsh(ctx, "undefine", "--checkpoints-metadata", "--nvram", g.Name)
+	_, _ = g.Virsh(ctx, "destroy", g.Name)
+	_, err := g.Virsh(ctx, "undefine", "--checkpoints-metadata", "--nvram", g.Name)
 	if err != nil && strings.Contains(err.Error(), "failed to get domain") {
 		return nil
 	}

@@ -59,9 +59,12 @@ type world struct {
 }
 
 // newWorld starts all of it. The guest's file /data/w is there to be written.
-func newWorld(t *testing.T, kind string) *world {
+func newWorld(t *testing.T, kind string) *world { return newWorldOn(t, kind, guest.URI) }
+
+// newWorldOn is a world on a libvirt daemon.
+func newWorldOn(t *testing.T, kind, uri string) *world {
 	t.Helper()
-	lab := guest.Shared(t)
+	lab := guest.Shared(t).On(uri)
 	program, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +72,7 @@ func newWorld(t *testing.T, kind string) *world {
 	name := guest.Name(kind)
 	w := &world{t: t, group: name, live: filepath.Join(lab.Dir, name+"-live")}
 	w.startGuest(lab, name)
-	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+guest.URI, "KLUIS_LIVE_DIR="+w.live, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
+	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+uri, "KLUIS_LIVE_DIR="+w.live, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +214,7 @@ func (w *world) point(job string) client.Point {
 func (w *world) clean() {
 	w.t.Helper()
 	ctx := w.t.Context()
-	if names, err := guest.Virsh(ctx, "checkpoint-list", "--name", w.g.Name); err != nil || len(strings.Fields(names)) != 1 {
+	if names, err := w.g.Virsh(ctx, "checkpoint-list", "--name", w.g.Name); err != nil || len(strings.Fields(names)) != 1 {
 		w.t.Errorf("checkpoints %q %v, want one", strings.Fields(names), err)
 	}
 	if left, err := os.ReadDir(w.live); err != nil || len(left) > 0 {
@@ -220,7 +223,7 @@ func (w *world) clean() {
 	if state, err := w.g.State(ctx); err != nil || state != "running" {
 		return
 	}
-	if job, err := guest.Virsh(ctx, "domjobinfo", w.g.Name); err != nil || !strings.Contains(job, "None") {
+	if job, err := w.g.Virsh(ctx, "domjobinfo", w.g.Name); err != nil || !strings.Contains(job, "None") {
 		w.t.Errorf("a job is left: %s %v", job, err)
 	}
 	if err := w.thawed(ctx); err != nil {
@@ -251,7 +254,7 @@ func (w *world) same() {
 func (w *world) stop() {
 	w.t.Helper()
 	ctx := w.t.Context()
-	if _, err := guest.Virsh(ctx, "shutdown", "--mode", "agent", w.g.Name); err != nil {
+	if _, err := w.g.Virsh(ctx, "shutdown", "--mode", "agent", w.g.Name); err != nil {
 		w.t.Fatal(err)
 	}
 	if err := guest.Eventually(ctx, func() (bool, error) {
@@ -380,22 +383,7 @@ func (w *world) drill(p client.Point, r client.DrillRequest) client.Drill {
 func TestKillTheServer(t *testing.T) {
 	w := newWorld(t, "kill")
 	w.point(w.begin())
-	mark := filepath.Join(w.Data, "run", "frozen", w.group)
-	jobRuns := func(ctx context.Context) bool {
-		job, err := guest.Virsh(ctx, "domjobinfo", w.g.Name)
-		return err == nil && !strings.Contains(job, "None")
-	}
-	for _, phase := range []struct {
-		name string
-		is   func(context.Context) bool
-	}{
-		{"freeze", func(context.Context) bool { marks, err := os.ReadDir(mark); return err == nil && len(marks) > 0 }},
-		{"transfer", jobRuns},
-		{"checkpoint swap", func(ctx context.Context) bool {
-			names, err := guest.Virsh(ctx, "checkpoint-list", "--name", w.g.Name)
-			return err == nil && len(strings.Fields(names)) == 2 && !jobRuns(ctx)
-		}},
-	} {
+	for _, phase := range w.phases() {
 		t.Run(phase.name, func(t *testing.T) {
 			if _, err := w.g.Run(t.Context(), "dd if=/dev/urandom of=/data/w bs=1024 count=8192; sync"); err != nil {
 				t.Fatal(err)
@@ -421,6 +409,29 @@ func TestKillTheServer(t *testing.T) {
 		})
 	}
 	w.same()
+}
+
+// phase is a part of a backup in which something can die.
+type phase struct {
+	name string
+	is   func(context.Context) bool
+}
+
+// phases are those in which the host has more than the guest at work.
+func (w *world) phases() []phase {
+	mark := filepath.Join(w.Data, "run", "frozen", w.group)
+	job := func(ctx context.Context, kind string) bool {
+		is, err := w.g.Virsh(ctx, "domjobinfo", w.g.Name)
+		return err == nil && strings.Contains(is, kind)
+	}
+	return []phase{
+		{"freeze", func(context.Context) bool { marks, err := os.ReadDir(mark); return err == nil && len(marks) > 0 }},
+		{"transfer", func(ctx context.Context) bool { return job(ctx, "Backup") }},
+		{"checkpoint swap", func(ctx context.Context) bool {
+			names, err := w.g.Virsh(ctx, "checkpoint-list", "--name", w.g.Name)
+			return err == nil && len(strings.Fields(names)) == 2 && job(ctx, "None")
+		}},
+	}
 }
 
 // awaitPhase waits until a phase of a job is seen, or the job is over.

@@ -2,7 +2,9 @@ package libvirt
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"sync/atomic"
 
@@ -37,7 +39,7 @@ func (s *snapshot) openDisks(ctx context.Context) error {
 		for range connections {
 			c, err := nbd.Dial(ctx, "unix", s.socket(), d.target, contexts...)
 			if err != nil {
-				return fmt.Errorf("read disk %s of machine %s: %w", d.target, s.d.Name, err)
+				return fmt.Errorf("read disk %s of machine %s: %w", d.target, s.d.Name, s.lost(ctx, err))
 			}
 			d.clients = append(d.clients, c)
 		}
@@ -71,7 +73,7 @@ func (d *disk) Extents(ctx context.Context) iter.Seq2[fabric.Extent, error] {
 func (d *disk) extents(ctx context.Context, bitmap string) iter.Seq2[fabric.Extent, error] {
 	return func(yield func(fabric.Extent, error) bool) {
 		for e, err := range d.clients[0].Source(bitmap).Extents(ctx) {
-			if !yield(fabric.Extent{Offset: e.Offset, Length: e.Length}, d.told(err)) || err != nil {
+			if !yield(fabric.Extent{Offset: e.Offset, Length: e.Length}, d.told(ctx, err)) || err != nil {
 				return
 			}
 		}
@@ -81,16 +83,23 @@ func (d *disk) extents(ctx context.Context, bitmap string) iter.Seq2[fabric.Exte
 // ReadAt implements fabric.Disk.
 func (d *disk) ReadAt(p []byte, off int64) (int, error) {
 	n, err := d.clients[int(d.turn.Add(1))%len(d.clients)].ReadAt(p, off)
-	return n, d.told(err)
+	return n, d.told(context.Background(), err)
 }
 
 // told puts why the job was ended in the place of the lost connection that it looks like.
-func (d *disk) told(err error) error {
-	if err == nil || d.s.warden == nil {
+func (d *disk) told(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, io.EOF) || d.s.warden == nil {
 		return err
 	}
 	if why := d.s.warden.reason(); why != nil {
 		return why
+	}
+	for _, c := range d.clients {
+		select {
+		case <-c.Done():
+			return d.s.lost(ctx, err)
+		default:
+		}
 	}
 	return err
 }

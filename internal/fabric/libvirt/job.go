@@ -82,6 +82,9 @@ func (h *Host) alone(ctx context.Context, d lv.Domain) error {
 		kind, _, _, _, _, _, _, _, _, _, _, _, err := c.DomainGetJobInfo(d)
 		return kind, err
 	})
+	if isCode(err, lv.ErrInternalError) {
+		return h.fault(d.Name, fabric.Busy, fmt.Errorf("libvirt was ended while a job began, and holds the machine for it until it has been stopped and started: %w", err))
+	}
 	if err != nil {
 		return fmt.Errorf("look for other jobs of machine %s: %w", d.Name, err)
 	}

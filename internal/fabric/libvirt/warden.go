@@ -83,6 +83,32 @@ func (w *warden) end(s *snapshot, why error) {
 	}
 }
 
+// lost says what stands behind a connection to QEMU that broke: QEMU and with it the machine is gone, or libvirt, or only
+// the job. libvirt learns of a QEMU that died a moment later than we.
+func (s *snapshot) lost(ctx context.Context, cause error) error {
+	ctx, cancel := context.WithTimeout(ctx, lostTime)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		job, jobErr := s.h.job(ctx, s.d)
+		if why := s.harm(ctx); why != nil && ctx.Err() == nil {
+			return why
+		}
+		if jobErr == nil && job == "" {
+			return s.h.fault(s.d.Name, fabric.Refused, fmt.Errorf("the backup job ended before its time: %w", cause))
+		}
+		select {
+		case <-ctx.Done():
+			return cause
+		case <-tick.C:
+		}
+	}
+}
+
+// lostTime is how long libvirt has to learn of it.
+const lostTime = 5 * time.Second
+
 // reason is why the job was ended; nil if it was not.
 func (w *warden) reason() error {
 	w.mu.Lock()
