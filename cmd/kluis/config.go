@@ -14,6 +14,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"kluis/internal/fabric/libvirt"
 )
 
 // config is everything that can be set. Each value comes from the flag, else from the environment
@@ -33,6 +35,7 @@ type config struct {
 	Hosts        []string `yaml:"hosts"`
 	HostLocation string   `yaml:"host-location"`
 	LiveDir      string   `yaml:"live-dir"`
+	NBDPorts     string   `yaml:"nbd-ports"`
 	Reserve      string   `yaml:"scratch-reserve"`
 	KeyDir       string   `yaml:"key-dir"`
 	Node         string   `yaml:"node"`
@@ -49,7 +52,7 @@ type config struct {
 
 func defaults() config {
 	return config{Data: "/var/lib/kluis", Listen: "127.0.0.1:8443", Domain: "localhost", Export: "127.0.0.1:0", Workers: 2, BackupRate: "0", Requests: 120_000, Node: "kluis",
-		HostLocation: "local", LiveDir: "/var/lib/libvirt/qemu/kluis", Reserve: "1GiB", KeyDir: "/run/kluis",
+		HostLocation: "local", LiveDir: "/var/lib/libvirt/qemu/kluis", NBDPorts: "49152-49215", Reserve: "1GiB", KeyDir: "/run/kluis",
 		Locations: []string{"westeurope", "northeurope", "uksouth", "eastus", "westus2", "southeastasia"}, LogLevel: "info",
 		Outside: issuerConfig{SubjectClaim: "sub", GroupsClaim: "groups"}}
 }
@@ -69,6 +72,7 @@ func (c *config) bind(f *pflag.FlagSet) {
 	f.StringSliceVar(&c.Hosts, "hosts", c.Hosts, "libvirt host whose machines are protected, as NAME=URI: lab=qemu:///system, dc2=qemu+tls://dc2.example.com/system; may be given several times")
 	f.StringVar(&c.HostLocation, "host-location", c.HostLocation, "location of the machines of hosts, which must be that of the Recovery Services vaults and key vaults that they use; a resource group that is there already keeps its own")
 	f.StringVar(&c.LiveDir, "live-dir", c.LiveDir, "folder on each libvirt host for sockets and scratch files while a machine that runs is backed up")
+	f.StringVar(&c.NBDPorts, "nbd-ports", c.NBDPorts, "ports of hosts elsewhere on which QEMU listens while disks are read, the first and the last")
 	f.StringVar(&c.Reserve, "scratch-reserve", c.Reserve, "how much room must stay free there; a backup that would take it ends")
 	f.StringVar(&c.KeyDir, "key-dir", c.KeyDir, "folder in memory (tmpfs) from which a machine that starts gets the keys of its disks")
 	f.IntVar(&c.Workers, "workers", c.Workers, "jobs that run at once")
@@ -186,6 +190,9 @@ func (c *config) check() error {
 	}
 	if _, err := parseHosts(c.Hosts); err != nil {
 		return err
+	}
+	if _, err := libvirt.ParsePorts(c.NBDPorts); err != nil {
+		return fmt.Errorf("nbd-ports: %w", err)
 	}
 	if _, err := humanize.ParseBytes(c.Reserve); err != nil {
 		return fmt.Errorf("scratch-reserve %q is no size, such as 1GiB", c.Reserve)

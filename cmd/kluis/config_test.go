@@ -21,7 +21,7 @@ func settings(t *testing.T) map[string][]string {
 	}
 	return map[string][]string{"data": {"/srv/kluis"}, "listen": {"[::1]:9443"}, "domain": {"backup.example.com"}, "export-listen": {"192.0.2.7:10809"}, "database": {"postgres://kluis@db/kluis"},
 		"store": {"/srv/store"}, "allow-images": {one, two}, "restore-dir": {"/srv/disks"}, "workers": {"7"}, "backup-rate": {"50MB"},
-		"hosts": {"lab=qemu:///system", "dc2=qemu+tls://dc2.example.com/system"}, "host-location": {"westeurope"}, "live-dir": {"/srv/live"}, "scratch-reserve": {"20GiB"}, "key-dir": {"/run/keys"},
+		"hosts": {"lab=qemu:///system", "dc2=qemu+tls://dc2.example.com/system"}, "host-location": {"westeurope"}, "live-dir": {"/srv/live"}, "nbd-ports": {"50000-50010"}, "scratch-reserve": {"20GiB"}, "key-dir": {"/run/keys"},
 		"requests-per-minute": {"600"}, "locations": {"here", "there"}, "node": {"second"}, "log-level": {"debug"},
 		"oidc-issuer": {"https://login.example.com/tenant"}, "oidc-audience": {"kluis", "https://backup.example.com"}, "oidc-subject-claim": {"email"}, "oidc-groups-claim": {"roles"}, "oidc-ca-file": {"/etc/ca.pem"}}
 }
@@ -97,7 +97,7 @@ func writeConfig(t *testing.T, all map[string][]string) string {
 func TestThreeWaysToSet(t *testing.T) {
 	all := settings(t)
 	want := config{Data: "/srv/kluis", Listen: "[::1]:9443", Domain: "backup.example.com", Export: "192.0.2.7:10809", Database: "postgres://kluis@db/kluis", Store: "/srv/store",
-		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, BackupRate: "50MB", Hosts: all["hosts"], HostLocation: "westeurope", LiveDir: "/srv/live", Reserve: "20GiB", KeyDir: "/run/keys", Requests: 600, Locations: []string{"here", "there"}, Node: "second", LogLevel: "debug",
+		AllowImages: all["allow-images"], RestoreDir: "/srv/disks", Workers: 7, BackupRate: "50MB", Hosts: all["hosts"], HostLocation: "westeurope", LiveDir: "/srv/live", NBDPorts: "50000-50010", Reserve: "20GiB", KeyDir: "/run/keys", Requests: 600, Locations: []string{"here", "there"}, Node: "second", LogLevel: "debug",
 		Outside: issuerConfig{Issuer: "https://login.example.com/tenant", Audience: all["oidc-audience"], SubjectClaim: "email", GroupsClaim: "roles", IssuerCA: "/etc/ca.pem"}}
 	for name, got := range map[string]config{
 		"flags": resolved(t, all, nil, ""), "variables": resolved(t, nil, all, ""), "file": resolved(t, nil, nil, writeConfig(t, all)),

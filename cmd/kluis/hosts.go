@@ -66,12 +66,16 @@ func (c config) openHosts(log *slog.Logger) (all hosts, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("scratch-reserve: %w", err)
 	}
+	ports, err := libvirt.ParsePorts(c.NBDPorts)
+	if err != nil {
+		return nil, fmt.Errorf("nbd-ports: %w", err)
+	}
 	guard, err := guards()
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range settings {
-		h, err := libvirt.New(libvirt.Options{Name: s.name, URI: s.uri, LiveDir: c.LiveDir, KeyDir: c.KeyDir, ScratchReserve: int64(min(reserve, 1<<62)),
+		h, err := libvirt.New(libvirt.Options{Name: s.name, URI: s.uri, LiveDir: c.LiveDir, Ports: ports, KeyDir: c.KeyDir, ScratchReserve: int64(min(reserve, 1<<62)),
 			MarkDir: filepath.Join(c.Data, "run", "frozen", s.name), Guard: guard, Now: time.Now, Log: log})
 		if err != nil {
 			return nil, err

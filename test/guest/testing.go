@@ -65,7 +65,12 @@ func Name(kind string) string { return fmt.Sprintf("kluis-%s-%d-%d", kind, os.Ge
 // New starts a guest with one encrypted qcow2 disk and a key volume, and removes it when the test is over.
 func New(t testing.TB, kind, size, arguments string) *Guest {
 	t.Helper()
-	lab := Shared(t)
+	return NewIn(t, Shared(t), kind, size, arguments)
+}
+
+// NewIn is New in a lab.
+func NewIn(t testing.TB, lab *Lab, kind, size, arguments string) *Guest {
+	t.Helper()
 	name := Name(kind)
 	data, err := lab.Disk(t.Context(), name+".qcow2", "qcow2", size)
 	if err != nil {

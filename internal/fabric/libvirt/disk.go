@@ -37,7 +37,7 @@ func (s *snapshot) openDisks(ctx context.Context) error {
 			contexts = append(contexts, nbd.ContextDirtyPrefix+bitmapOf(d.target))
 		}
 		for range connections {
-			c, err := nbd.Dial(ctx, "unix", s.socket(), d.target, contexts...)
+			c, err := s.from.dial(ctx, d.target, contexts...)
 			if err != nil {
 				return fmt.Errorf("read disk %s of machine %s: %w", d.target, s.d.Name, s.lost(ctx, err))
 			}

@@ -23,8 +23,10 @@ type Options struct {
 	// URI as libvirt has it: qemu:///system, qemu+tls://host/system, qemu+ssh://user@host/system.
 	URI string
 	// LiveDir is a folder on the host that QEMU and, on this machine, Kluis can both reach. Sockets and
-	// scratch files lie in it while a backup runs. It is made if missing.
+	// scratch files lie in it while a backup runs. On this machine it is made if missing.
 	LiveDir string
+	// Ports are those of a host elsewhere on which QEMU listens while a machine's disks are read.
+	Ports Ports
 	// ScratchReserve is how many bytes must stay free where LiveDir is: below it a backup ends.
 	ScratchReserve int64
 	// AgentTimeout is how long the agent has to answer.
@@ -64,6 +66,7 @@ type Host struct {
 	mu   sync.Mutex
 	conn *lv.Libvirt
 	live map[string]bool // UUIDs of the machines of which this process has a snapshot
+	port int             // counts the ports that jobs have asked for
 }
 
 // New checks the options. It does not connect.
@@ -80,6 +83,12 @@ func New(o Options) (*Host, error) {
 	}
 	if len(o.LiveDir) > longestLiveDir {
 		return nil, fmt.Errorf("libvirt host %s: the path of the live folder %s has %d bytes; it may have %d, because sockets lie in it", o.Name, o.LiveDir, len(o.LiveDir), longestLiveDir)
+	}
+	if o.Ports == (Ports{}) {
+		o.Ports = defaultPorts
+	}
+	if err := o.Ports.check(); err != nil {
+		return nil, fmt.Errorf("libvirt host %s: %w", o.Name, err)
 	}
 	if o.ScratchReserve == 0 {
 		o.ScratchReserve = defaultReserve

@@ -35,7 +35,7 @@ func (s *snapshot) beginJob(ctx context.Context, last token) error {
 	}
 	err = s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainBackupBegin(s.d, backup, checkpoint, 0) })
 	s.begun = err == nil || !isRefusal(err) // a call without an answer may have begun it
-	return err
+	return s.h.elsewhere(err)
 }
 
 // isRefusal reports whether libvirt itself said no.
@@ -51,9 +51,11 @@ func (s *snapshot) backupXML(last token) (string, error) {
 	for _, d := range s.disks {
 		wanted[d.target] = d
 	}
-	b := libvirtxml.DomainBackup{Pull: &libvirtxml.DomainBackupPull{
-		Server: &libvirtxml.DomainBackupPullServer{UNIX: &libvirtxml.DomainBackupPullServerUNIX{Socket: s.socket()}},
-		Disks:  &libvirtxml.DomainBackupPullDisks{}}}
+	server, err := s.from.xml()
+	if err != nil {
+		return "", err
+	}
+	b := libvirtxml.DomainBackup{Pull: &libvirtxml.DomainBackupPull{Server: server, Disks: &libvirtxml.DomainBackupPullDisks{}}}
 	for _, target := range targetsOf(s.domain) {
 		x := libvirtxml.DomainBackupPullDisk{Name: target, Backup: "no"}
 		if d := wanted[target]; d != nil {
@@ -70,9 +72,15 @@ func (s *snapshot) backupXML(last token) (string, error) {
 	return b.Marshal()
 }
 
-func (s *snapshot) socket() string { return filepath.Join(s.live, "nbd") }
-
-func (s *snapshot) scratch(target string) string { return filepath.Join(s.live, target+".scratch") }
+// scratch is the scratch file of a disk. On a host elsewhere those of all machines lie side by side, and what a host that
+// lost power has left of one is in nobody's way.
+func (s *snapshot) scratch(target string) string {
+	name := target + ".scratch"
+	if !s.h.local {
+		name = fmt.Sprintf("%s-%d-%s", s.uuid, s.at.UnixNano(), name)
+	}
+	return filepath.Join(s.live, name)
+}
 
 func bitmapOf(target string) string { return "kluis-" + target }
 

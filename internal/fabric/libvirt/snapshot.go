@@ -20,11 +20,13 @@ type snapshot struct {
 	d    lv.Domain
 	uuid string
 	live string // the folder of its socket and scratch files
+	from server // where it is read from
 
 	domain *libvirtxml.Domain
-	peek   bool // no checkpoint is made, and none is touched
-	halted bool // the machine was stopped, and was started only to be read
-	begun  bool // the job is there
+	peek   bool      // no checkpoint is made, and none is touched
+	halted bool      // the machine was stopped, and was started only to be read
+	begun  bool      // the job is there
+	at     time.Time // when it was asked for
 	level  fabric.Consistency
 	notes  []string
 	next   token // the checkpoint that the job makes
@@ -41,7 +43,7 @@ func (h *Host) Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoi
 	if err := h.claim(vm); err != nil {
 		return nil, err
 	}
-	s := &snapshot{h: h, uuid: vm.UUID, peek: vm.Peek, level: fabric.Consistency{Level: fabric.CrashConsistent}}
+	s := &snapshot{h: h, uuid: vm.UUID, at: h.o.Now(), peek: vm.Peek, level: fabric.Consistency{Level: fabric.CrashConsistent}}
 	defer func() {
 		if err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
@@ -159,7 +161,7 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 	}
 	// The name need not be guessed at by anybody, only be new: a bitmap of that name may be in the image
 	// when libvirt knows nothing of it any more.
-	s.next = token{Name: fmt.Sprintf("%s%d", checkpointPrefix, s.h.o.Now().UnixNano()), Host: s.h.o.Name, Disks: map[string]tokenDisk{}}
+	s.next = token{Name: fmt.Sprintf("%s%d", checkpointPrefix, s.at.UnixNano()), Host: s.h.o.Name, Disks: map[string]tokenDisk{}}
 	there := map[string]fabric.MachineDisk{}
 	for _, d := range disksOf(s.domain) {
 		there[d.Target] = d
@@ -193,6 +195,9 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 		s.next.Name = ""
 	}
 	if s.live, err = s.h.makeLive(s.uuid); err != nil {
+		return err
+	}
+	if s.from, err = s.h.serverFor(ctx, s.live); err != nil {
 		return err
 	}
 	return s.h.roomFor(ctx, size)
