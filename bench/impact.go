@@ -109,7 +109,7 @@ func (m *machine) during(ctx context.Context, what string, goesOn func() (frozen
 // writeLive is the part of the report that is about machines that run.
 func (b *bench) writeLive(p printer) {
 	m := b.machine
-	p("A guest of %s of memory and one processor that QEMU emulates in software, with an encrypted disk (LUKS2) of %s of which %d MiB are in use.", "256 MiB", liveDisk, liveFiles*8+liveWrites)
+	p("A guest of %s of memory and one processor that QEMU emulates in software, with an encrypted disk (LUKS2) of %s and files of %d MiB on it.", "256 MiB", "1 GiB", liveFiles*8+liveWrites)
 	p("Between two backups the guest writes %d MiB anew. Both programs back up the same machine in the same state, in turn; medians of %d rounds.", liveChange, b.rounds)
 	p("What is measured is a person's command, from its start to its end. Kluis proves in it that the backed-up key opens the backed-up disk; virtnbdbackup takes no keys. Peer: virtnbdbackup %s.", version("virtnbdbackup", "--version"))
 	p("The memory of Kluis is that of its server. The kernel, which this guest boots from a file, and virtnbdbackup keeps with each backup, does not count as stored.")
