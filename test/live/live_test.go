@@ -72,7 +72,7 @@ func newWorldOn(t *testing.T, kind, uri string) *world {
 	name := guest.Name(kind)
 	w := &world{t: t, group: name, live: filepath.Join(lab.Dir, name+"-live")}
 	w.startGuest(lab, name)
-	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+uri, "KLUIS_LIVE_DIR="+w.live, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
+	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+uri, "KLUIS_HOST_LOCATION="+stage.Location, "KLUIS_LIVE_DIR="+w.live, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
 	if err != nil {
 		t.Fatal(err)
 	}
