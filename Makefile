@@ -59,11 +59,11 @@ race: ## all tests with the race detector
 	@scripts/install $(DISKS) $(SERVERS)
 	KLUIS_TEST_REQUIRE=1 $(GO) test -race -timeout 30m $$($(GO) list ./... | grep -v '/test/az$$')
 
-# Guests are emulated in software and share the processors: one package after the other.
+# A guest is emulated in software, by one processor: two packages run beside each other.
 .PHONY: live
 live: ## VMs that run, under a libvirt daemon of this machine
 	@scripts/install $(DISKS) $(LIVE)
-	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_LIBVIRT=1 scripts/with-libvirt $(GO) test -race -p 1 -timeout 20m ./internal/fabric/libvirt ./test/live
+	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_LIBVIRT=1 scripts/with-libvirt $(GO) test -race -p 2 -timeout 20m ./internal/fabric/libvirt ./test/live
 	KLUIS_TEST_REQUIRE=1 KLUIS_TEST_LIBVIRT=1 scripts/with-libvirt $(GO) test -timeout 10m -run 'OfAHost|OnAHost' ./cmd/kluis
 
 .PHONY: clients
