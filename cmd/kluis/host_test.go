@@ -3,10 +3,13 @@ package main_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,8 +46,9 @@ func keyFolder(t *testing.T) string {
 }
 
 // A machine that somebody defined on the host is found; it gets a key that nobody has seen, encrypts its disk with it,
-// and comes up. Without the key vault's leave it is not even stopped. The server is nobody on this machine, but for
-// libvirt's socket and the folder for keys.
+// and comes up. Without the key vault's leave it is not even stopped. Meanwhile it is backed up, and the recovery point
+// boots. The server is nobody on this machine, but for libvirt's socket, QEMU's group, and the folders for keys and for what lives as long as a
+// backup.
 func TestMachineOfAHost(t *testing.T) {
 	lab, ctx := guest.Shared(t), t.Context()
 	name := guest.Name("host")
@@ -56,16 +60,17 @@ func TestMachineOfAHost(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	keys, way := keyFolder(t), guest.NewProxy(t)
-	var user *syscall.Credential
+	keys, way, live := keyFolder(t), guest.NewProxy(t), filepath.Join(lab.Dir, name+"-live")
+	var who *syscall.Credential
 	if os.Geteuid() == 0 {
-		user = &syscall.Credential{Uid: nobody, Gid: nobody}
+		group := groupOfQEMU(t)
+		who = &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{uint32(group)}}
 		way.Give(t, nobody)
-		if err := os.Chown(keys, nobody, -1); err != nil {
+		if err := errors.Join(os.Chown(keys, nobody, -1), os.Mkdir(live, 0o770), os.Chown(live, nobody, group), os.Chmod(live, 0o770|os.ModeSetgid)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s := newServerAs(t, user, "", "--hosts", "lab="+way.URI(), "--key-dir", keys, "--live-dir", t.TempDir(), "--allow-images", lab.Dir)
+	s := newServerAs(t, who, "", "--hosts", "lab="+way.URI(), "--key-dir", keys, "--live-dir", live, "--scratch-reserve", "1MiB", "--allow-images", lab.Dir)
 	id := s.VMID(name, name)
 	eventually := func(what string, is func() bool) {
 		t.Helper()
@@ -104,6 +109,8 @@ func TestMachineOfAHost(t *testing.T) {
 		return power == "PowerState/running" && agent == "Ready"
 	})
 
+	s.backUpAndDrill(name)
+
 	vault(false)
 	if out, err := s.command("vm", "restart", name, "-g", name); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
 		t.Errorf("restart without the key vault's leave: %s, %v", out, err)
@@ -125,6 +132,34 @@ func TestMachineOfAHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually("the machine is gone", func() bool { _, err := s.VM(ctx, id); return client.IsNotFound(err) })
+}
+
+// groupOfQEMU is the group as which QEMU runs.
+func groupOfQEMU(t *testing.T) int {
+	t.Helper()
+	g := must[*user.Group](t)(user.LookupGroup("libvirt-qemu"))
+	return must[int](t)(strconv.Atoi(g.Gid))
+}
+
+// backUpAndDrill protects the machine of a name, backs it up while it runs, and boots the recovery point.
+func (s *server) backUpAndDrill(name string) {
+	s.t.Helper()
+	ctx, vault := s.t.Context(), s.RecoveryVaultID(name, "vault")
+	if err := s.AddAccessPolicy(ctx, s.KeyVaultID(name, kvName), client.BackupManagementService, client.AzureBackupTemplate()); err != nil {
+		s.t.Fatal(err)
+	}
+	must[client.RecoveryVault](s.t)(s.PutRecoveryVault(ctx, vault, "local", "LocallyRedundant"))
+	item := must[client.Item](s.t)(s.EnableProtection(ctx, vault, s.VMID(name, name), "DefaultPolicy"))
+	job := must[client.Job](s.t)(s.WaitJob(ctx, vault, must[string](s.t)(s.Backup(ctx, item.ARMID(), "")), nil))
+	point := job.Properties.Bag("Recovery Point Id")
+	p := must[client.Point](s.t)(s.RecoveryPoint(ctx, item.ARMID(), point))
+	if p.Properties.Type != "FileSystemConsistent" || p.Properties.Proof == nil || p.Properties.Proof.State != client.Proved {
+		s.t.Errorf("the recovery point is %s (%s), %+v", p.Properties.Type, p.Properties.Reason, p.Properties.Proof)
+	}
+	must[client.Job](s.t)(s.WaitJob(ctx, vault, must[string](s.t)(s.StartDrill(ctx, item.ARMID(), point, client.DrillRequest{Check: []string{"/bin/sh", "-c", "test -e /data/f001"}})), nil))
+	if p = must[client.Point](s.t)(s.RecoveryPoint(ctx, item.ARMID(), point)); p.Properties.Drill == nil || p.Properties.Drill.State != client.DrillPassed {
+		s.t.Errorf("the drill says %+v", p.Properties.Drill)
+	}
 }
 
 // A VM that names a host is made there of imported disks, and is removed there when it is deleted.

@@ -97,11 +97,15 @@ func (h *Host) liveOf(uuid string) string {
 // longestLiveDir leaves room for what is added to it.
 const longestLiveDir = 107 - len("/0123456789abcdef0123456789abcdef/nbd")
 
-// giveToQEMU lets QEMU write into a folder: by owner where we may change it, or else by the group that the
-// live folder hands down.
+// giveToQEMU lets QEMU write into a folder, or to a socket: by owner where we may change it, or else by the group
+// that the live folder hands down.
 func giveToQEMU(dir string) error {
 	if os.Geteuid() != 0 {
-		return os.Chmod(dir, 0o2770)
+		info, err := os.Stat(dir)
+		if err != nil {
+			return err
+		}
+		return os.Chmod(dir, info.Mode()&os.ModeSetgid|0o770) // what was handed down is handed on
 	}
 	for _, name := range qemuUsers {
 		u, err := user.Lookup(name)
