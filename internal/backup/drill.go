@@ -65,9 +65,14 @@ type drillArgs struct {
 	Limit   time.Duration `json:"limit"`
 }
 
-// StartDrill starts a drill of a recovery point.
+// StartDrill starts a drill of a recovery point. A check sees what is in the disks, so who wants one needs the right to
+// that, too.
 func (s *Service) StartDrill(ctx context.Context, r DrillRequest) (j job.Job, err error) {
-	if err := s.o.Authorizer.Authorize(ctx, drillAction, vaultOf(r.Point)); err != nil {
+	err = s.o.Authorizer.Authorize(ctx, drillAction, vaultOf(r.Point))
+	if err == nil && len(r.Check) > 0 {
+		err = s.o.Authorizer.Authorize(ctx, decryptAction, vaultOf(r.Point))
+	}
+	if err != nil {
 		return job.Job{}, err
 	}
 	r.Limit = cmp.Or(r.Limit, defaultDrillTime)

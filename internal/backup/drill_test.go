@@ -11,6 +11,7 @@ import (
 	"kluis/internal/database/databasetest"
 	"kluis/internal/fabric"
 	"kluis/internal/job"
+	"kluis/internal/problem"
 )
 
 // A drill gives its host the point's disks and the key that is in the point, and its verdict stays: on the point, in the
@@ -55,6 +56,17 @@ func TestDrill(t *testing.T) {
 		if drilled == nil || !drilled.Passed || drilled.Host != "b" || drilled.Boot != 1500*time.Millisecond || drilled.Check != "/bin/true" {
 			t.Errorf("the point says %+v", drilled)
 		}
+
+		// Who may drill may not look inside for that alone.
+		h.authorizer.set(decryptAction)
+		if _, err := h.StartDrill(h.ctx, ask); problem.KindOf(err) != problem.Denied {
+			t.Error("a check runs without the right to decrypt")
+		}
+		ask.Check = nil
+		h.wait(must(h.StartDrill(h.ctx, ask))(t))
+		h.authorizer.set()
+		ask.Check = []string{"/bin/true"}
+		drilled = must(h.Point(h.ctx, id))(t).Drill
 
 		// The rows of the points are lost; the verdict is not.
 		h.close()

@@ -485,7 +485,7 @@ func drillNoHost() *problem.Error {
 
 func drillHostUnknown(host string, hosts []string) *problem.Error {
 	return problem.New(problem.Invalid, "UserErrorDrillHostUnknown", "There is no libvirt host %q on which the restore drill could take place. There are: %s.", host, strings.Join(hosts, ", ")).
-		WithAdvice("Name one of them (kluis point drill --host NAME).")
+		WithAdvice("Name one of them (kluis restore drill --host NAME).")
 }
 
 func drillInvalid() *problem.Error {
@@ -498,7 +498,7 @@ func drillInvalid() *problem.Error {
 func drillFailed(p Point, d Drill) *problem.Error {
 	return problem.New(problem.Conflict, "UserErrorDrillFailed", "The machine that was made of recovery point %s of virtual machine %s on host %s did not come up. %s", p.ID, p.VM.Name(), d.Host, d.Reason).
 		WithTarget(p.VM.String()).
-		WithAdvice("Look at what its console says in the job's details. An earlier point may boot (kluis point drill); if none does, check that the guest unlocks its disks at boot from the BEK VOLUME.")
+		WithAdvice("Look at what its console says in the job's details. An earlier point may boot (kluis restore drill); if none does, check that the guest unlocks its disks at boot from the BEK VOLUME.")
 }
 
 // unreportedChanges is said loudly: until it is found out why, no increment of the disk can be believed.

@@ -103,7 +103,7 @@ passed. The machine is thrown away; the verdict stays on the recovery point (klu
 	f := cmd.Flags()
 	f.String("host", "", "libvirt host; the one that the VM was on, or the only one, if not given")
 	f.String("console", "", "text that its serial console must show, instead of its agent's answer")
-	f.String("check", "", "command of the guest's shell that must end well")
+	f.String("check", "", "command of the guest's shell that must end well; it takes the right to decrypt the point")
 	f.Duration("limit", 10*time.Minute, "how long all of it may take")
 	return noWait(pointFlags(cmd))
 }
