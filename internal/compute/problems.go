@@ -285,6 +285,9 @@ func hostProblem(m machineRow, action string, err error) error {
 	case fabric.Gone:
 		return problem.New(problem.NotFound, "ResourceNotFound", "The host %s does not have the virtual machine %s any more.", m.host, m.vm.ID.Name()).
 			WithTarget(target).WithAdvice("List the virtual machines again.").WithCause(err)
+	case fabric.Busy:
+		return problem.New(problem.Conflict, "OperationNotAllowed", "The virtual machine %s is being backed up on its host %s.", m.vm.ID.Name(), m.host).
+			WithTarget(target).WithAdvice("Try again when the backup is over (kluis job list), or cancel it.").WithCause(err)
 	}
 	advice := "Mend what the host complains of; its log has more (journalctl -u libvirtd, /var/log/libvirt/qemu)."
 	if strings.Contains(err.Error(), "Permission denied") {

@@ -168,7 +168,11 @@ func (f *failures) restarted(t *testing.T) {
 func (f *failures) stopped(t *testing.T) {
 	f.virsh(t, "shutdown", "--mode", "agent", f.g.Name)
 	f.awaitState(t, "shut off")
-	why, level := f.backUp(t, nil)
+	why, level := f.backUp(t, func(fabric.Snapshot) {
+		if err := f.h.Start(t.Context(), f.vm.UUID, nil); !fabric.IsHostKind(err, fabric.Busy) {
+			t.Errorf("a machine that is only held is started: %v", err)
+		}
+	})
 	if why != "" || level.Level != fabric.CrashConsistent || level.Reason == "" {
 		t.Errorf("an increment of a stopped machine is %+v, %q", level, why)
 	}

@@ -31,6 +31,10 @@ func (h *Host) Start(ctx context.Context, uuid string, keys []fabric.KeyFile) er
 		return err
 	}
 	state, err := h.state(ctx, d)
+	if err == nil && state == fabric.Paused && h.isLive(uuid) {
+		// It may be that it is only held to be read, and then it ends with its backup.
+		return h.fault(d.Name, fabric.Busy, errors.New("it is being backed up; start it when that is over"))
+	}
 	if err != nil || state != fabric.Stopped && state != fabric.Crashed {
 		return err
 	}

@@ -90,6 +90,13 @@ func (h *Host) claim(vm fabric.VM) error {
 	return nil
 }
 
+// isLive reports whether this process has a snapshot of a machine.
+func (h *Host) isLive(uuid string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.live[uuid]
+}
+
 // prepare brings the machine to where a job can begin: nothing of an earlier process is left, it runs or is
 // held for reading, and its agent has had time to come.
 func (s *snapshot) prepare(ctx context.Context) (err error) {
