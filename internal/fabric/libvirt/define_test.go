@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -111,6 +112,21 @@ func TestGuestStateComesBack(t *testing.T) {
 	}
 	if again, err := h.GuestState(ctx, spec.UUID); err != nil || !bytes.Equal(again.NVRAM, state.NVRAM) || !bytes.Equal(again.TPM, state.TPM) {
 		t.Errorf("NVRAM the same: %t, TPM the same: %t, %v", bytes.Equal(again.NVRAM, state.NVRAM), bytes.Equal(again.TPM, state.TPM), err)
+	}
+	// It runs with all of it: firmware takes the variables, and a TPM its state, or the machine does not start.
+	for _, d := range spec.Disks {
+		if out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", d.Format, d.Path, "1M").CombinedOutput(); err != nil {
+			t.Fatalf("qemu-img: %v: %s", err, out)
+		}
+	}
+	if err := h.Start(ctx, spec.UUID, nil); err != nil {
+		t.Errorf("start with what was saved: %v", err)
+	}
+	if is, err := h.Machine(ctx, spec.UUID); err != nil || is.State != fabric.Running {
+		t.Errorf("it is %s, %v", is.State, err)
+	}
+	if err := h.Destroy(ctx, spec.UUID); err != nil {
+		t.Error(err)
 	}
 	if _, err := h.Define(ctx, fabric.MachineSpec{UUID: uuid.NewString(), Name: spec.Name, Disks: spec.Disks}); !fabric.IsHostKind(err, fabric.Refused) {
 		t.Errorf("a second machine of the name: %v", err)
