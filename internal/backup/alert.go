@@ -80,3 +80,13 @@ func (s *Service) raise(ctx context.Context, tx *database.Tx, from source, item 
 	}
 	return nil
 }
+
+// raiseFailed says that a job on a recovery point has failed. What was to be done is a word such as "restore".
+func (s *Service) raiseFailed(ctx context.Context, r *job.Run, what string, p Point, cause error) {
+	err := s.o.DB.InTx(ctx, func(tx *database.Tx) error {
+		return s.raise(ctx, tx, sourceOf(r), p.Item, p.ID, jobFailed(what, p.VM, cause))
+	})
+	if err != nil {
+		r.Log().Error("raise alert for a failed job", "job", what, "error", err)
+	}
+}

@@ -136,12 +136,7 @@ func (w drillWork) Run(ctx context.Context, r *job.Run) error {
 		return err
 	}
 	err = translate(err)
-	raiseErr := w.s.o.DB.InTx(context.WithoutCancel(ctx), func(tx *database.Tx) error {
-		return w.s.raise(ctx, tx, sourceOf(r), d.point.Item, d.point.ID, jobFailed("restore drill", d.point.VM, err))
-	})
-	if raiseErr != nil {
-		r.Log().Error("raise alert for failed drill", "error", raiseErr)
-	}
+	w.s.raiseFailed(context.WithoutCancel(ctx), r, "restore drill", d.point, err)
 	return err
 }
 
@@ -219,13 +214,13 @@ func (d *drillRun) machine(ctx context.Context) (what fabric.Drill, err error) {
 	if what.State, err = guestStateOf(d.stored); err != nil {
 		return what, pointDamaged(err)
 	}
-	for _, p := range d.point.Disks {
+	for i, p := range d.point.Disks {
 		disk, err := d.stored.Disk(p.Name)
 		if err != nil {
 			return what, pointDamaged(err)
 		}
 		d.undo = append(d.undo, disk.Hold())
-		what.Disks = append(what.Disks, fabric.DrillDisk{Target: p.Target, Content: disk})
+		what.Disks = append(what.Disks, fabric.DrillDisk{Target: cmp.Or(p.Target, targetAt(i)), Content: disk})
 		key, err := d.s.disclose(d.s.o.AsService(ctx), d.point, d.stored, p.Name)
 		if err != nil {
 			return what, notDecrypted(d.point, p.Name, whyNoBEK(err), err)
@@ -236,6 +231,14 @@ func (d *drillRun) machine(ctx context.Context) (what fabric.Drill, err error) {
 	}
 	what.Keys = d.keys
 	return what, nil
+}
+
+// targetAt is where a host puts the disks of a machine that it never had: vda, vdb, …
+func targetAt(i int) string {
+	if i < 26 {
+		return "vd" + string(rune('a'+i))
+	}
+	return "vd" + string(rune('a'+i/26-1)) + string(rune('a'+i%26))
 }
 
 // keyFile is the name under which the guest looks for the key of a disk.

@@ -46,7 +46,7 @@ func TestDrill(t *testing.T) {
 			t.Fatalf("the drill ended as %s: %+v", j.Outcome, j.Details)
 		}
 		what := h.ground.asked[0]
-		if len(what.Keys) != 1 || what.Keys[0].Name != "LinuxPassPhraseFileName" || len(what.Disks) != 1 || what.State != nil || what.Check[0] != "/bin/true" {
+		if len(what.Keys) != 1 || what.Keys[0].Name != "LinuxPassPhraseFileName" || len(what.Disks) != 1 || what.Disks[0].Target != "vda" || what.State != nil || what.Check[0] != "/bin/true" {
 			t.Errorf("the host was given %+v", what)
 		}
 		if bytes.Trim(what.Keys[0].Key.Reveal(), "\x00") != nil {

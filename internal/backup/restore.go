@@ -239,12 +239,7 @@ func (w restoreWork) Run(ctx context.Context, r *job.Run) error {
 		return err
 	}
 	err = translate(err)
-	raiseErr := w.s.o.DB.InTx(context.WithoutCancel(ctx), func(tx *database.Tx) error {
-		return w.s.raise(ctx, tx, sourceOf(r), run.point.Item, run.point.ID, jobFailed("restore", run.point.VM, err))
-	})
-	if raiseErr != nil {
-		r.Log().Error("raise alert for failed restore", "error", raiseErr)
-	}
+	w.s.raiseFailed(context.WithoutCancel(ctx), r, "restore", run.point, err)
 	return err
 }
 
