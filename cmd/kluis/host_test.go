@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,11 +54,7 @@ func TestMachineOfAHost(t *testing.T) {
 	disk := must[string](t)(lab.Disk(ctx, name+".qcow2", "qcow2", "64M"))
 	g := must[*guest.Guest](t)(lab.Define(ctx, guest.Config{Name: name, Arguments: "guest.format=1 guest.files=1", Disks: []guest.Disk{{Path: disk, Format: "qcow2"}},
 		Metadata: `<kluis:vm xmlns:kluis="urn:kluis:vm:1" group="` + name + `"/>`}))
-	t.Cleanup(func() {
-		if err := g.Remove(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
+	g.RemoveAfter(t)
 	keys, way, live := keyFolder(t), guest.NewProxy(t), filepath.Join(lab.Dir, name+"-live")
 	var who *syscall.Credential
 	if os.Geteuid() == 0 {
@@ -183,11 +178,7 @@ func TestMachineMadeOnAHost(t *testing.T) {
 	}
 	made := must[client.VM](t)(s.PutVM(ctx, id, vm))
 	g := &guest.Guest{Name: name}
-	t.Cleanup(func() {
-		if err := g.Remove(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
+	g.RemoveAfter(t)
 	if state := must[string](t)(g.State(ctx)); state != "running" {
 		t.Errorf("the machine is %s", state)
 	}

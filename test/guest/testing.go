@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -62,6 +63,26 @@ func End() {
 // Name makes a name for a domain that no other test and no other run has.
 func Name(kind string) string { return fmt.Sprintf("kluis-%s-%d-%d", kind, os.Getpid(), number.Add(1)) }
 
+// RemoveAfter removes the guest when the test is over. Of a test that failed it tells the last that guest and QEMU have said:
+// why a QEMU ended, nobody else knows.
+func (g *Guest) RemoveAfter(t testing.TB) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			for _, path := range []string{filepath.Join("/var/log/libvirt/qemu", g.Name+".log"), g.Serial} {
+				text, err := os.ReadFile(path)
+				t.Logf("the end of %s %v:\n%s", path, err, text[max(0, len(text)-lastWords):])
+			}
+		}
+		if err := g.Remove(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// lastWords is how much of a log is told, in bytes.
+const lastWords = 1500
+
 // New starts a guest with one encrypted qcow2 disk and a key volume, and removes it when the test is over.
 func New(t testing.TB, kind, size, arguments string) *Guest {
 	t.Helper()
@@ -85,11 +106,7 @@ func NewIn(t testing.TB, lab *Lab, kind, size, arguments string) *Guest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := g.Remove(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
+	g.RemoveAfter(t)
 	if err := g.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

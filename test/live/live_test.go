@@ -125,11 +125,7 @@ func (w *world) startGuest(lab *guest.Lab, name string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() {
-		if err := w.g.Remove(context.WithoutCancel(ctx)); err != nil {
-			w.t.Error(err)
-		}
-	})
+	w.g.RemoveAfter(w.t)
 	if err := w.g.Start(ctx); err != nil {
 		w.t.Fatal(err)
 	}

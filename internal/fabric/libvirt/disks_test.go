@@ -74,11 +74,7 @@ func (a *assorted) start(t *testing.T) {
 	if a.g, err = a.lab.Define(t.Context(), guest.Config{Name: name, Arguments: "guest.format=1 guest.files=1", Disks: disks}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := a.g.Remove(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-	})
+	a.g.RemoveAfter(t)
 	if err := a.g.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -45,11 +45,7 @@ func TestGuestGetsItsKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := g.Remove(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
+	g.RemoveAfter(t)
 	uuid := virsh(t, "domuuid", name)
 	h, err := libvirt.New(libvirt.Options{Name: "lab", URI: guest.URI, LiveDir: t.TempDir(), KeyDir: keys, Now: time.Now})
 	if err != nil {
@@ -139,11 +135,7 @@ func TestGuestGetsItsKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	copied := &guest.Guest{Name: again.Name, Serial: g.Serial} // its console writes into the same file
-	t.Cleanup(func() {
-		if err := copied.Remove(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
+	copied.RemoveAfter(t)
 	if err := os.Truncate(g.Serial, 0); err != nil {
 		t.Fatal(err)
 	}
