@@ -32,6 +32,18 @@ func (f hostFabric) Snapshot(ctx context.Context, vm fabric.VM, since fabric.Che
 	return host.Snapshot(ctx, vm, since)
 }
 
+// Settle implements backup.Fabric. Of image files at rest nothing is ever left.
+func (f hostFabric) Settle(ctx context.Context, vm fabric.VM, keep fabric.Checkpoint) error {
+	if vm.Host == "" {
+		return nil
+	}
+	host, err := f.hosts.on(vm.Host)
+	if err != nil {
+		return err
+	}
+	return host.Settle(ctx, vm, keep)
+}
+
 // GuestState implements backup.Fabric.
 func (f hostFabric) GuestState(ctx context.Context, vm fabric.VM) (*fabric.GuestState, error) {
 	if vm.Host == "" {

@@ -230,6 +230,13 @@ func (w deleteWork) Run(ctx context.Context, r *job.Run) error {
 	if item.readable() != nil { // or it has been undeleted since
 		w.s.endMounts(func(m *Mount) bool { return m.item.Key() == item.ID.Key() })
 	}
+	// A guest should not go on noting its changes for nobody. When what was soft deleted is purged, the VM may long be
+	// protected elsewhere.
+	if item.SoftDeleted() != item.Deleting {
+		if err := w.s.settleHost(ctx, item.VM, ""); err != nil {
+			r.Note("The host still notes what changes on the VM: %v", err)
+		}
+	}
 	if !item.Deleting {
 		return nil
 	}

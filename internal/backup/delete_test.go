@@ -26,6 +26,9 @@ func TestUndelete(t *testing.T) {
 		if j.Kind != "DeleteBackupData" || j.Outcome != job.Completed || j.Details["Number of Recovery Points"] != "1" {
 			t.Fatalf("the deletion ended as %s with %v", j.Outcome, j.Details)
 		}
+		if len(h.ground.settled) != 1 || h.ground.settled[0] != "web=" {
+			t.Errorf("on the hosts, these keep these checkpoints: %q", h.ground.settled)
+		}
 		item = must(h.Item(h.ctx, item.ID))(t)
 		if !item.SoftDeleted() || item.State != backup.ProtectionStopped || item.Deferred.Days != 14 ||
 			!item.Deferred.Until.Equal(item.Deferred.At.AddDate(0, 0, 14)) {

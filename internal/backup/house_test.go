@@ -91,6 +91,13 @@ type drillGround struct {
 	result fabric.DrillResult
 	err    error
 	asked  []fabric.Drill
+
+	settled []string // VMs whose host was tidied, and the checkpoint that was kept
+}
+
+func (f images) Settle(_ context.Context, vm fabric.VM, keep fabric.Checkpoint) error {
+	f.ground.settled = append(f.ground.settled, vm.Name+"="+string(keep))
+	return f.ground.err
 }
 
 func (images) GuestState(context.Context, fabric.VM) (*fabric.GuestState, error) { return nil, nil }

@@ -132,6 +132,7 @@ func (b *backupRun) run(ctx context.Context) error {
 		return err
 	}
 	if committed != nil { // an earlier attempt died after its commit
+		b.settleCommitted(ctx, committed)
 		return b.list(ctx, committed)
 	}
 	b.r.Task(taskSnapshot)
@@ -342,6 +343,31 @@ func (b *backupRun) settleSnapshot(ctx context.Context) {
 	if err := b.snapshot.Settle(ctx, b.keep); err != nil {
 		b.r.Log().Error("settle snapshot", "error", err)
 	}
+}
+
+// settleCommitted does it for an attempt that died between its commit and that.
+func (b *backupRun) settleCommitted(ctx context.Context, root *recovery.Point) {
+	p, err := decodePoint(root)
+	if err == nil {
+		err = b.s.settleHost(ctx, p.VM, fabric.Checkpoint(p.Checkpoint))
+	}
+	if err != nil {
+		b.r.Log().Error("settle snapshot", "error", err)
+	}
+}
+
+// settleHost leaves one checkpoint of ours on the host of a VM, or none. Of a VM that is gone nothing can be left.
+func (s *Service) settleHost(ctx context.Context, vm armid.ID, keep fabric.Checkpoint) error {
+	machine, err := s.machineOf(ctx, vm, nil)
+	if isNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	return s.o.Fabric.Settle(ctx, machine, keep)
 }
 
 // transferData writes each disk. Whatever is in the store already, from the last point or from an

@@ -75,6 +75,9 @@ type Machines interface {
 // Fabric is what a backup and a restore need of a VM host.
 type Fabric interface {
 	Snapshot(ctx context.Context, vm fabric.VM, since fabric.Checkpoint) (fabric.Snapshot, error)
+	// Settle ends what a backup that died has left on the host, and leaves keep the one checkpoint of ours there; none if
+	// it is empty.
+	Settle(ctx context.Context, vm fabric.VM, keep fabric.Checkpoint) error
 	// GuestState is what a machine is beside its disks; nil for one at rest.
 	GuestState(ctx context.Context, vm fabric.VM) (*fabric.GuestState, error)
 	// Hosts are the names of the hosts on which machines can run.

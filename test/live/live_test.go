@@ -328,6 +328,25 @@ func TestBackUpWhileTheGuestWrites(t *testing.T) {
 		w.clean()
 	}
 	w.same()
+	w.forget()
+}
+
+// forget deletes the item. Its VM, which is stopped, goes on without any checkpoint.
+func (w *world) forget() {
+	w.t.Helper()
+	ctx := w.t.Context()
+	if err := w.DeleteItem(ctx, w.item.ARMID()); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := guest.Eventually(ctx, func() (bool, error) {
+		names, err := w.g.Virsh(ctx, "checkpoint-list", "--name", w.g.Name)
+		return names == "", err
+	}); err != nil {
+		w.t.Error(err)
+	}
+	if said, err := exec.CommandContext(ctx, "qemu-img", "info", "-U", w.image).CombinedOutput(); err != nil || strings.Contains(string(said), "name: kluis-") {
+		w.t.Errorf("the image still notes what changes: %v: %s", err, said)
+	}
 }
 
 // A recovery point boots, apart from everything, and unlocks itself with its own keys; a check looks into it. What does not

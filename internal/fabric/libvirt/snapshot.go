@@ -220,12 +220,15 @@ func (s *snapshot) begin(ctx context.Context, last token) error {
 	if err != nil && ctx.Err() == nil && s.anyIncremental() {
 		// libvirt looks at the bitmap itself now, and says no before anything has begun. The guest is frozen
 		// a moment longer; that is still one freeze and not two.
+		refusal := err
 		for _, d := range s.disks {
 			if d.incremental {
-				d.incremental, d.why = false, "the host refuses the last checkpoint: "+err.Error()
+				d.incremental, d.why = false, "the host refuses the last checkpoint: "+refusal.Error()
 			}
 		}
-		err = s.beginAfresh(ctx)
+		if err = s.beginAfresh(ctx); err != nil {
+			err = errors.Join(refusal, err)
+		}
 	}
 	level, thawErr := calm.end(context.WithoutCancel(ctx))
 	s.level = level
@@ -310,6 +313,23 @@ func (s *snapshot) Settle(ctx context.Context, keep fabric.Checkpoint) error {
 		err = errors.Join(err, s.letGo(ctx))
 	}
 	return err
+}
+
+// Settle ends what a backup that died has left of a machine, and leaves keep the one checkpoint of ours; none if it is
+// empty. A machine that is stopped is held for it, since only QEMU can take a bitmap out of an image.
+func (h *Host) Settle(ctx context.Context, vm fabric.VM, keep fabric.Checkpoint) (err error) {
+	if err := h.claim(vm); err != nil {
+		return err
+	}
+	s := &snapshot{h: h, uuid: vm.UUID}
+	if s.d, err = h.domain(ctx, vm.UUID); err == nil {
+		err = s.prepare(ctx)
+	}
+	if err != nil {
+		h.release(vm.UUID)
+		return h.told(vm.Name, err)
+	}
+	return h.told(vm.Name, s.Settle(ctx, keep))
 }
 
 func (h *Host) release(uuid string) {
