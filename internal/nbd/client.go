@@ -50,6 +50,7 @@ func New(ctx context.Context, conn net.Conn, export string, contexts ...string) 
 }
 
 func start(ctx context.Context, conn net.Conn, config *tls.Config, export string, contexts []string) (*Client, error) {
+	conn = promptly(conn)
 	raw := conn
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	var s session
