@@ -46,7 +46,7 @@ func (c *serverConn) answer() error {
 		buf := <-slots
 		wg.Go(func() {
 			if buf == nil {
-				buf = make([]byte, pieceHeader+pieceSize)
+				buf = make([]byte, dataAt+pieceSize)
 			}
 			if err := c.one(q, buf); err != nil {
 				_ = c.raw.Close() // a reply that is not whole can't be mended
@@ -107,8 +107,16 @@ func (c *serverConn) sendLocked(b []byte) error {
 	return c.send(b)
 }
 
-// pieceHeader is what stands before the data of a chunk: its header with the magic, and the offset.
-const pieceHeader = 4 + chunkHeaderSize + 8
+// dataAt is where data lies in a buffer; a header fits before it. The kernel copies a file's bytes to a multiple of 32 three
+// times as fast as to the places between.
+const dataAt = 32
+
+// frame puts a header right before the n bytes of data in a buffer, and returns them together.
+func frame(buf, header []byte, n int64) []byte {
+	start := dataAt - len(header)
+	copy(buf[start:], header)
+	return buf[start : dataAt+n]
+}
 
 // read answers with a chunk for each piece of data and each hole. Other answers may come between them.
 func (c *serverConn) read(q request, buf []byte) error {
@@ -126,11 +134,11 @@ func (c *serverConn) read(q request, buf []byte) error {
 			b := appendChunk(buf[:0], chunkHeader{flags, chunkOffsetHole, q.cookie, 12})
 			err = c.sendLocked(be.AppendUint32(be.AppendUint64(b, uint64(off)), uint32(n)))
 		} else {
-			if err := c.readDisk(buf[pieceHeader:][:n], off); err != nil {
+			if err := c.readDisk(buf[dataAt:][:n], off); err != nil {
 				return c.failRead(q, off, err)
 			}
 			b := appendChunk(buf[:0], chunkHeader{flags, chunkOffsetData, q.cookie, uint32(8 + n)})
-			err = c.sendLocked(be.AppendUint64(b, uint64(off))[:pieceHeader+n])
+			err = c.sendLocked(frame(buf, be.AppendUint64(b, uint64(off)), n))
 		}
 		if err != nil {
 			return err
@@ -190,21 +198,22 @@ func (c *serverConn) failRead(q request, off int64, err error) error {
 // went well, so the first piece is read before; if a later one fails, only hanging up is left.
 func (c *serverConn) readSimple(q request, buf []byte) error {
 	off, end := int64(q.off), int64(q.off)+int64(q.length)
+	data := buf[dataAt:]
 	n := min(end-off, pieceSize)
-	if err := c.readDisk(buf[16:][:n], off); err != nil {
+	if err := c.readDisk(data[:n], off); err != nil {
 		return c.failRead(q, off, err)
 	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
-	if err := c.send(appendSimple(buf[:0], 0, q.cookie)[:16+n]); err != nil {
+	if err := c.send(frame(buf, appendSimple(buf[:0], 0, q.cookie), n)); err != nil {
 		return err
 	}
 	for off += n; off < end; off += n {
 		n = min(end-off, pieceSize)
-		if err := c.readDisk(buf[:n], off); err != nil {
+		if err := c.readDisk(data[:n], off); err != nil {
 			return err
 		}
-		if err := c.send(buf[:n]); err != nil {
+		if err := c.send(data[:n]); err != nil {
 			return err
 		}
 	}
