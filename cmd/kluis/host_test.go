@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,7 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"kluis/internal/client"
@@ -46,26 +44,20 @@ func keyFolder(t *testing.T) string {
 
 // A machine that somebody defined on the host is found; it gets a key that nobody has seen, encrypts its disk with it,
 // and comes up. Without the key vault's leave it is not even stopped. Meanwhile it is backed up, and the recovery point
-// boots. The server is nobody on this machine, but for libvirt's socket, QEMU's group, and the folders for keys and for what lives as long as a
-// backup.
+// boots. The server is nobody on this machine, but for what polkit's rules let it do, QEMU's group, and the folders for keys and for what lives
+// as long as a backup; and none of the rules could be left out.
 func TestMachineOfAHost(t *testing.T) {
-	lab, ctx := guest.Shared(t), t.Context()
+	r := newRights(t)
+	lab, ctx := guest.Shared(t).On(r.daemon.URI()), t.Context()
 	name := guest.Name("host")
 	disk := must[string](t)(lab.Disk(ctx, name+".qcow2", "qcow2", "64M"))
 	g := must[*guest.Guest](t)(lab.Define(ctx, guest.Config{Name: name, Arguments: "guest.format=1 guest.files=1", Disks: []guest.Disk{{Path: disk, Format: "qcow2"}},
+		Devices:  "<interface type='network'><source network='default'/><model type='virtio'/><filterref filter='default'/></interface>",
 		Metadata: `<kluis:vm xmlns:kluis="urn:kluis:vm:1" group="` + name + `"/>`}))
 	g.RemoveAfter(t)
-	keys, way, live := keyFolder(t), guest.NewProxy(t), filepath.Join(lab.Dir, name+"-live")
-	var who *syscall.Credential
-	if os.Geteuid() == 0 {
-		group := groupOfQEMU(t)
-		who = &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{uint32(group)}}
-		way.Give(t, nobody)
-		if err := errors.Join(os.Chown(keys, nobody, -1), os.Mkdir(live, 0o770), os.Chown(live, nobody, group), os.Chmod(live, 0o770|os.ModeSetgid)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := newServerAs(t, who, "", "--hosts", "lab="+way.URI(), "--key-dir", keys, "--live-dir", live, "--scratch-reserve", "1MiB", "--allow-images", lab.Dir)
+	keys, live := keyFolder(t), filepath.Join(lab.Dir, name+"-live")
+	r.folders(keys, live)
+	s := newServerAs(t, r.who, "", "--hosts", "lab="+r.daemon.URI(), "--key-dir", keys, "--live-dir", live, "--scratch-reserve", "1MiB", "--allow-images", lab.Dir)
 	id := s.VMID(name, name)
 	eventually := func(what string, is func() bool) {
 		t.Helper()
@@ -104,7 +96,15 @@ func TestMachineOfAHost(t *testing.T) {
 		return power == "PowerState/running" && agent == "Ready"
 	})
 
-	s.backUpAndDrill(name)
+	r.within("a machine that is found and started", "backup", "run")
+
+	s.grantBackup(name)
+	item := s.protectMachine(name)
+	p := s.backUpMachine(item, false)
+	s.backUpMachine(item, true)
+	r.within("the backup of a machine that runs", "backup")
+	r.denied(name)
+	s.drill(item, p)
 
 	vault(false)
 	if out, err := s.command("vm", "restart", name, "-g", name); err == nil || !strings.Contains(err.Error(), "AccessDenied") {
@@ -123,6 +123,14 @@ func TestMachineOfAHost(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(keys, "lab", "*")); len(left) != 0 {
 		t.Errorf("left behind: %v", left)
 	}
+	r.within("a drill, and a machine that is stopped", "backup", "run")
+
+	s.grantBackup(name)
+	s.backUpMachine(item, true)
+	r.within("the backup of a machine that is off", "backup")
+	s.makeMachine(lab, name+"-made")
+	r.within("a machine that is made and removed", "backup", "run")
+	r.needed()
 	if err := g.Remove(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -136,37 +144,64 @@ func groupOfQEMU(t *testing.T) int {
 	return must[int](t)(strconv.Atoi(g.Gid))
 }
 
-// backUpAndDrill protects the machine of a name, backs it up while it runs, and boots the recovery point.
-func (s *server) backUpAndDrill(name string) {
+// grantBackup lets the backup service at the key vault of a machine's group.
+func (s *server) grantBackup(name string) {
 	s.t.Helper()
-	ctx, vault := s.t.Context(), s.RecoveryVaultID(name, "vault")
-	if err := s.AddAccessPolicy(ctx, s.KeyVaultID(name, kvName), client.BackupManagementService, client.AzureBackupTemplate()); err != nil {
+	if err := s.AddAccessPolicy(s.t.Context(), s.KeyVaultID(name, kvName), client.BackupManagementService, client.AzureBackupTemplate()); err != nil {
 		s.t.Fatal(err)
 	}
-	must[client.RecoveryVault](s.t)(s.PutRecoveryVault(ctx, vault, "local", "LocallyRedundant"))
-	item := must[client.Item](s.t)(s.EnableProtection(ctx, vault, s.VMID(name, name), "DefaultPolicy"))
-	job := must[client.Job](s.t)(s.WaitJob(ctx, vault, must[string](s.t)(s.Backup(ctx, item.ARMID(), "")), nil))
-	point := job.Properties.Bag("Recovery Point Id")
-	p := must[client.Point](s.t)(s.RecoveryPoint(ctx, item.ARMID(), point))
-	if p.Properties.Type != "FileSystemConsistent" || p.Properties.Proof == nil || p.Properties.Proof.State != client.Proved {
-		s.t.Errorf("the recovery point is %s (%s), %+v", p.Properties.Type, p.Properties.Reason, p.Properties.Proof)
+}
+
+// protectMachine protects the machine of a name, which is also its group's.
+func (s *server) protectMachine(name string) client.Item {
+	s.t.Helper()
+	vault := s.RecoveryVaultID(name, "vault")
+	must[client.RecoveryVault](s.t)(s.PutRecoveryVault(s.t.Context(), vault, "local", "LocallyRedundant"))
+	return must[client.Item](s.t)(s.EnableProtection(s.t.Context(), vault, s.VMID(name, name), "DefaultPolicy"))
+}
+
+// backUpMachine backs a machine up, which must come out proved and, if so wanted, have read what changed only.
+func (s *server) backUpMachine(item client.Item, increment bool) client.Point {
+	s.t.Helper()
+	ctx := s.t.Context()
+	job := must[client.Job](s.t)(s.WaitJob(ctx, s.RecoveryVaultID(item.ARMID().ResourceGroup, "vault"), must[string](s.t)(s.Backup(ctx, item.ARMID(), "")), nil))
+	p := must[client.Point](s.t)(s.RecoveryPoint(ctx, item.ARMID(), job.Properties.Bag("Recovery Point Id")))
+	if p.Properties.Proof == nil || p.Properties.Proof.State != client.Proved || p.Properties.Disks[0].Incremental != increment {
+		s.t.Errorf("the recovery point is %s (%s), %+v, %+v", p.Properties.Type, p.Properties.Reason, p.Properties.Proof, p.Properties.Disks[0])
 	}
-	must[client.Job](s.t)(s.WaitJob(ctx, vault, must[string](s.t)(s.StartDrill(ctx, item.ARMID(), point, client.DrillRequest{Check: []string{"/bin/sh", "-c", "test -e /data/f001"}})), nil))
-	if p = must[client.Point](s.t)(s.RecoveryPoint(ctx, item.ARMID(), point)); p.Properties.Drill == nil || p.Properties.Drill.State != client.DrillPassed {
+	return p
+}
+
+// drill boots a recovery point of a machine that ran.
+func (s *server) drill(item client.Item, p client.Point) {
+	s.t.Helper()
+	if p.Properties.Type != "FileSystemConsistent" {
+		s.t.Errorf("the recovery point is %s (%s)", p.Properties.Type, p.Properties.Reason)
+	}
+	ctx := s.t.Context()
+	job := must[string](s.t)(s.StartDrill(ctx, item.ARMID(), p.Name, client.DrillRequest{Check: []string{"/bin/sh", "-c", "test -e /data/f001"}}))
+	must[client.Job](s.t)(s.WaitJob(ctx, s.RecoveryVaultID(item.ARMID().ResourceGroup, "vault"), job, nil))
+	if p = must[client.Point](s.t)(s.RecoveryPoint(ctx, item.ARMID(), p.Name)); p.Properties.Drill == nil || p.Properties.Drill.State != client.DrillPassed {
 		s.t.Errorf("the drill says %+v", p.Properties.Drill)
 	}
 }
 
 // A VM that names a host is made there of imported disks, and is removed there when it is deleted.
 func TestMachineMadeOnAHost(t *testing.T) {
-	lab, ctx := guest.Shared(t), t.Context()
-	name := guest.Name("made")
-	disk := must[string](t)(lab.Disk(ctx, name+".qcow2", "qcow2", "64M"))
+	lab := guest.Shared(t)
 	s := newServer(t, "", "--hosts", "lab="+guest.URI, "--key-dir", keyFolder(t), "--live-dir", t.TempDir(), "--allow-images", lab.Dir)
+	s.makeMachine(lab, guest.Name("made"))
+}
+
+// makeMachine has the server make a machine on its host, and remove it.
+func (s *server) makeMachine(lab *guest.Lab, name string) {
+	s.t.Helper()
+	t, ctx := s.t, s.t.Context()
+	image := must[string](t)(lab.Disk(ctx, name+".qcow2", "qcow2", "64M"))
 	must[client.Group](t)(s.PutGroup(ctx, name, "westeurope"))
 	id := s.VMID(name, name)
-	os := must[client.Disk](t)(s.ImportDisk(ctx, s.DiskID(name, name+"-os"), "westeurope", disk, "Linux", nil))
-	vm := client.VMOf("westeurope", "Linux", os)
+	disk := must[client.Disk](t)(s.ImportDisk(ctx, s.DiskID(name, name+"-os"), "westeurope", image, "Linux", nil))
+	vm := client.VMOf("westeurope", "Linux", disk)
 	vm.Properties.HardwareProfile.VMSize = "custom-1-64"
 	vm.Properties.Host = &client.Ref{ID: s.HostID("lab").String()}
 	err := guest.Eventually(soon(t), func() (bool, error) {
@@ -177,12 +212,12 @@ func TestMachineMadeOnAHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	made := must[client.VM](t)(s.PutVM(ctx, id, vm))
-	g := &guest.Guest{Name: name}
+	g := lab.Guest(name)
 	g.RemoveAfter(t)
 	if state := must[string](t)(g.State(ctx)); state != "running" {
 		t.Errorf("the machine is %s", state)
 	}
-	if uuid := must[string](t)(guest.Virsh(ctx, "domuuid", name)); uuid != made.Properties.VMID {
+	if uuid := must[string](t)(g.Virsh(ctx, "domuuid", name)); uuid != made.Properties.VMID {
 		t.Errorf("the machine's UUID is %s, the VM's %s", uuid, made.Properties.VMID)
 	}
 	if err := s.DeleteVM(ctx, id); err != nil {

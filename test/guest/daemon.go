@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,14 +20,22 @@ import (
 // those where libvirt keeps sockets, state and settings, so that it may be killed and nobody else notices.
 type Daemon struct {
 	Dir     string // its folders: run is its /run/libvirt, etc its /etc/libvirt
+	mounts  []mount
+	unshare string // what it has of its own: mounts, and a network too if it has to do with that
+	env     []string
 	listens bool
 	libvirt *exec.Cmd
 	logs    *exec.Cmd
 }
 
-// NewDaemon starts a daemon. Settings, by the name of the file in /etc/libvirt, are added to those of the machine; one
-// with settings of its own for libvirtd.conf also listens on the network.
+// NewDaemon starts a daemon. Settings, by the name of the file in /etc/libvirt, take the place of those of the machine; one
+// that is told where to listen also does so.
 func NewDaemon(t testing.TB, settings map[string]string) *Daemon {
+	t.Helper()
+	return newDaemon(t, settings, func(*Daemon) {})
+}
+
+func newDaemon(t testing.TB, settings map[string]string, change func(*Daemon)) *Daemon {
 	t.Helper()
 	Need(t)
 	dir, err := os.MkdirTemp("", "kluis-daemon-")
@@ -34,7 +43,10 @@ func NewDaemon(t testing.TB, settings map[string]string) *Daemon {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	d := &Daemon{Dir: dir, listens: settings["libvirtd.conf"] != ""}
+	d := &Daemon{Dir: dir, unshare: "-m", listens: strings.Contains(settings["libvirtd.conf"], "listen_")}
+	for _, m := range []mount{{"run", "/run/libvirt"}, {"lib", "/var/lib/libvirt"}, {"cache", "/var/cache/libvirt"}, {"etc", "/etc/libvirt"}} {
+		d.mounts = append(d.mounts, mount{filepath.Join(dir, m.own), m.place})
+	}
 	for _, folder := range []string{"run", "lib/qemu", "cache", "etc"} {
 		if err := os.MkdirAll(filepath.Join(dir, folder), 0o755); err != nil {
 			t.Fatal(err)
@@ -48,9 +60,8 @@ func NewDaemon(t testing.TB, settings map[string]string) *Daemon {
 			t.Fatal(err)
 		}
 	}
-	if out, err := exec.CommandContext(t.Context(), "unshare", "-m", "true").CombinedOutput(); err != nil {
-		tooltest.Missing(t, "a daemon of its own needs a mount namespace: %s", out)
-	}
+	needApart(t)
+	change(d)
 	t.Cleanup(func() { d.stop(t) })
 	if d.logs, err = d.start("virtlogd"); err != nil {
 		t.Fatal(err)
@@ -66,20 +77,41 @@ func (d *Daemon) URI() string {
 	return "qemu:///system?socket=" + filepath.Join(d.Dir, "run", "libvirt-sock")
 }
 
-// apart shows a program the daemon's folders in the place of the machine's.
-const apart = `set -e
+// Virsh runs virsh on the daemon and returns what it says.
+func (d *Daemon) Virsh(ctx context.Context, args ...string) (string, error) {
+	return virsh(ctx, d.URI(), args...)
+}
+
+// mount is a file or folder that a program sees in the place of another.
+type mount struct{ own, place string }
+
+// needApart skips a test where nothing can be shown to a program alone.
+func needApart(t testing.TB) {
+	t.Helper()
+	if out, err := exec.CommandContext(t.Context(), "unshare", "-m", "true").CombinedOutput(); err != nil {
+		tooltest.Missing(t, "a daemon of its own needs a mount namespace: %s", out)
+	}
+}
+
+// apart is a program that sees what it is shown, and nobody else does.
+func apart(unshare string, mounts []mount, program ...string) *exec.Cmd {
+	const script = `set -e
 mount --make-rprivate /
 mkdir -p /run/libvirt
-mount --bind "$0/run" /run/libvirt
-mount --bind "$0/lib" /var/lib/libvirt
-mount --bind "$0/cache" /var/cache/libvirt
-mount --bind "$0/etc" /etc/libvirt
+while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done
+shift
 PATH=$PATH:/usr/sbin
 exec "$@"`
+	args := []string{unshare, "sh", "-c", script, "apart"}
+	for _, m := range mounts {
+		args = append(args, m.own, m.place)
+	}
+	return exec.Command("unshare", slices.Concat(args, []string{"--"}, program)...)
+}
 
 func (d *Daemon) start(program string, args ...string) (*exec.Cmd, error) {
-	args = append([]string{"-m", "sh", "-c", apart, d.Dir, program, "-p", filepath.Join(d.Dir, program+".pid")}, args...)
-	cmd := exec.Command("unshare", args...)
+	cmd := apart(d.unshare, d.mounts, append([]string{program, "-p", filepath.Join(d.Dir, program+".pid")}, args...)...)
+	cmd.Env = append(os.Environ(), d.env...)
 	log, err := os.OpenFile(filepath.Join(d.Dir, program+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -110,7 +142,7 @@ func (d *Daemon) Again(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	err = Eventually(ctx, func() (bool, error) {
-		_, err := virsh(ctx, d.URI(), "version")
+		_, err := d.Virsh(ctx, "version")
 		return err == nil, nil
 	})
 	if err != nil {

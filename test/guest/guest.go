@@ -136,6 +136,7 @@ type Config struct {
 	// Arguments of the kernel: guest.format=1 formats a blank first disk, guest.files=N and guest.kb=K say how much is then written.
 	Arguments string
 	Metadata  string // XML to put into <metadata>
+	Devices   string // XML to put behind the other <devices>
 	Memory    int    // MiB; 256 if 0
 }
 
@@ -160,9 +161,14 @@ func (g *Guest) Virsh(ctx context.Context, args ...string) (string, error) {
 	return virsh(ctx, g.uri, args...)
 }
 
+// Guest is the domain of a name that somebody else defined.
+func (l *Lab) Guest(name string) *Guest {
+	return &Guest{name, filepath.Join(l.Dir, name+".serial"), l.uri}
+}
+
 // Define makes a domain of a configuration.
 func (l *Lab) Define(ctx context.Context, c Config) (*Guest, error) {
-	g := &Guest{c.Name, filepath.Join(l.Dir, c.Name+".serial"), l.uri}
+	g := l.Guest(c.Name)
 	if c.Memory == 0 {
 		c.Memory = 256
 	}
@@ -346,6 +352,7 @@ var domain = template.Must(template.New("domain").Funcs(template.FuncMap{
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
     <video><model type='none'/></video>
+    {{.Devices}}
   </devices>
 </domain>
 `))

@@ -11,7 +11,7 @@ import (
 
 const daemonSocket = "/run/libvirt/libvirt-sock"
 
-// Proxy is a way to the libvirt daemon that a test can cut, and whose end a user can have who may not go the usual way.
+// Proxy is a way to the libvirt daemon that a test can cut.
 type Proxy struct {
 	Path string // of a socket
 	mu   sync.Mutex
@@ -78,15 +78,6 @@ func (p *Proxy) Cut() {
 		_ = c.Close()
 	}
 	p.open = nil
-}
-
-// Give makes a user the owner of the proxy's end.
-func (p *Proxy) Give(t testing.TB, uid int) {
-	t.Helper()
-	if err := os.Chown(p.Path, uid, -1); err != nil {
-		t.Fatal(err)
-	}
-	Open(t, filepath.Dir(p.Path))
 }
 
 // Open lets every user through a folder of a test, and through those above it that are the test's own.
