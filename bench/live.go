@@ -164,8 +164,15 @@ func (m *machine) steps(ctx context.Context, of *steps, dir string, backup func(
 	return grow(&of.growth, dir, func() error { return backup(&of.increment, "inc") })
 }
 
-// forget removes all checkpoints of the machine.
+// forget removes all checkpoints of the machine, when the last job has ended: virtnbdbackup does not wait for that.
 func (m *machine) forget(ctx context.Context) error {
+	err := guest.Eventually(ctx, func() (bool, error) {
+		job, err := guest.Virsh(ctx, "domjobinfo", liveName)
+		return strings.Contains(job, "None"), err
+	})
+	if err != nil {
+		return err
+	}
 	names, err := guest.Virsh(ctx, "checkpoint-list", "--name", liveName)
 	if err != nil {
 		return err

@@ -20,10 +20,9 @@ const (
 	cluster = 64 << 10
 )
 
-// measured is how long writes took, in microseconds.
+// measured is how long writes took, in microseconds, ascending.
 type measured struct {
-	Writes        int
-	P50, P99, Max int64
+	Took []int64
 }
 
 func main() {
@@ -55,7 +54,7 @@ func write(path, stop string) (m measured, err error) {
 	if clusters == 0 {
 		return m, fmt.Errorf("%s is smaller than %d bytes", path, cluster)
 	}
-	buf, took := make([]byte, piece), []int64(nil)
+	buf := make([]byte, piece)
 	for n := int64(0); ; n++ {
 		if _, err := os.Stat(stop); err == nil {
 			break
@@ -70,11 +69,11 @@ func write(path, stop string) (m measured, err error) {
 		if err := f.Sync(); err != nil {
 			return m, err
 		}
-		took = append(took, time.Since(began).Microseconds())
+		m.Took = append(m.Took, time.Since(began).Microseconds())
 	}
-	if len(took) == 0 {
+	if len(m.Took) == 0 {
 		return m, errors.New("there was no time for a write")
 	}
-	slices.Sort(took)
-	return measured{len(took), took[len(took)/2], took[len(took)*99/100], took[len(took)-1]}, nil
+	slices.Sort(m.Took)
+	return m, nil
 }
