@@ -57,7 +57,7 @@ func NewLab(ctx context.Context, parent string) (_ *Lab, err error) {
 	if err := os.Mkdir(script, 0o755); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"build", "init", "shutdown"} {
+	for _, name := range []string{"build", "init", "shutdown", "lease"} {
 		text, err := rootfs.ReadFile("rootfs/" + name)
 		if err != nil {
 			return nil, err
@@ -133,7 +133,8 @@ func (l *Lab) KeyVolume(ctx context.Context, name, passphrase string) (string, e
 type Config struct {
 	Name  string
 	Disks []Disk // vda, vdb, … in order (a CD-ROM in place of vdc is sdc); the first is the one that it unlocks
-	// Arguments of the kernel: guest.format=1 formats a blank first disk, guest.files=N and guest.kb=K say how much is then written.
+	// Arguments of the kernel: guest.format=1 formats a blank first disk, guest.files=N and guest.kb=K say how much is then written;
+	// guest.port=N, of a guest with a network interface, brings that up and serves the ports N and N+1.
 	Arguments string
 	Metadata  string // XML to put into <metadata>
 	Devices   string // XML to put behind the other <devices>

@@ -14,7 +14,7 @@ import (
 // understands, or is done all the same; the guest is never left frozen; and the next backup is right.
 func TestKillTheHost(t *testing.T) {
 	daemon := guest.NewDaemon(t, nil)
-	w := newWorldOn(t, "host", daemon.URI())
+	w := newWorldOn(t, "host", daemon.URI(), guest.Config{})
 	w.point(w.begin())
 	for _, phase := range w.phases() {
 		t.Run("libvirt in "+phase.name, func(t *testing.T) {

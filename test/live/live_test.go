@@ -59,10 +59,12 @@ type world struct {
 }
 
 // newWorld starts all of it. The guest's file /data/w is there to be written.
-func newWorld(t *testing.T, kind string) *world { return newWorldOn(t, kind, guest.URI) }
+func newWorld(t *testing.T, kind string) *world {
+	return newWorldOn(t, kind, guest.URI, guest.Config{})
+}
 
-// newWorldOn is a world on a libvirt daemon.
-func newWorldOn(t *testing.T, kind, uri string) *world {
+// newWorldOn is a world on a libvirt daemon, with a guest that is more than usual.
+func newWorldOn(t *testing.T, kind, uri string, more guest.Config) *world {
 	t.Helper()
 	lab := guest.Shared(t).On(uri)
 	program, err := binary()
@@ -71,7 +73,7 @@ func newWorldOn(t *testing.T, kind, uri string) *world {
 	}
 	name := guest.Name(kind)
 	w := &world{t: t, group: name, live: filepath.Join(lab.Dir, name+"-live")}
-	w.startGuest(lab, name)
+	w.startGuest(lab, name, more)
 	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+uri, "KLUIS_HOST_LOCATION="+stage.Location, "KLUIS_LIVE_DIR="+w.live, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +110,7 @@ func keyFolder(t *testing.T) string {
 }
 
 // startGuest starts the guest before the server, which is to find it.
-func (w *world) startGuest(lab *guest.Lab, name string) {
+func (w *world) startGuest(lab *guest.Lab, name string, c guest.Config) {
 	w.t.Helper()
 	ctx := w.t.Context()
 	disk, err := lab.Disk(ctx, name+".qcow2", "qcow2", "256M")
@@ -120,8 +122,10 @@ func (w *world) startGuest(lab *guest.Lab, name string) {
 		w.t.Fatal(err)
 	}
 	w.image = disk
-	w.g, err = lab.Define(ctx, guest.Config{Name: name, Arguments: "guest.format=1", Metadata: "<kluis:vm xmlns:kluis='urn:kluis:vm:1' group='" + name + "'/>",
-		Disks: []guest.Disk{{Path: disk, Format: "qcow2"}, {Path: bek, Format: "raw", ReadOnly: true}}})
+	c.Name, c.Metadata = name, "<kluis:vm xmlns:kluis='urn:kluis:vm:1' group='"+name+"'/>"
+	c.Arguments += " guest.format=1"
+	c.Disks = []guest.Disk{{Path: disk, Format: "qcow2"}, {Path: bek, Format: "raw", ReadOnly: true}}
+	w.g, err = lab.Define(ctx, c)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -347,50 +351,6 @@ func (w *world) forget() {
 	if said, err := exec.CommandContext(ctx, "qemu-img", "info", "-U", w.image).CombinedOutput(); err != nil || strings.Contains(string(said), "name: kluis-") {
 		w.t.Errorf("the image still notes what changes: %v: %s", err, said)
 	}
-}
-
-// A recovery point boots, apart from everything, and unlocks itself with its own keys; a check looks into it. What does not
-// come up, or not well, is told, and nothing of any drill is left.
-func TestDrill(t *testing.T) {
-	w := newWorld(t, "drill")
-	sum, err := w.g.Run(t.Context(), "cat /data/f* | sha256sum")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum, _, _ = strings.Cut(sum, " ")
-	p := w.point(w.begin())
-	check := []string{"/bin/sh", "-c", "cat /data/f* | sha256sum | grep " + sum}
-	verdict := w.drill(p, client.DrillRequest{Check: check, Seconds: 120})
-	if verdict.State != client.DrillPassed || verdict.BootMS <= 0 {
-		t.Fatalf("the drill says %+v; want the sum %s", verdict, sum)
-	}
-	if verdict := w.drill(p, client.DrillRequest{Console: " READY", Check: []string{"/bin/false"}, Seconds: 120}); verdict.State == client.DrillPassed || !strings.Contains(verdict.Reason, "code 1") {
-		t.Errorf("a check that fails says %+v", verdict)
-	}
-	if verdict := w.drill(p, client.DrillRequest{Console: "nobody says this", Seconds: 5}); verdict.State == client.DrillPassed || !strings.Contains(verdict.Reason, "nobody says this") {
-		t.Errorf("a sign that does not come says %+v", verdict)
-	}
-	left, err := guest.Virsh(t.Context(), "list", "--all", "--name")
-	if err != nil || strings.Contains(left, "kluis-drill-"+p.Name) {
-		t.Errorf("left on the host: %s %v", left, err)
-	}
-	w.clean()
-}
-
-// drill runs a drill of a point and returns its verdict.
-func (w *world) drill(p client.Point, r client.DrillRequest) client.Drill {
-	w.t.Helper()
-	job, err := w.StartDrill(w.t.Context(), w.item.ARMID(), p.Name, r)
-	if err == nil {
-		_, err = w.WaitJob(w.t.Context(), w.vault, job, nil)
-	}
-	if err == nil {
-		p, err = w.RecoveryPoint(w.t.Context(), w.item.ARMID(), p.Name)
-	}
-	if err != nil || p.Properties.Drill == nil {
-		w.t.Fatalf("drill: %+v %v", p.Properties.Drill, err)
-	}
-	return *p.Properties.Drill
 }
 
 // The server is killed in each phase of a backup. The guest is never left frozen; the backup that was cut off is done
