@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"kluis/internal/armid"
@@ -19,8 +20,8 @@ import (
 )
 
 // A proof says that a key opens a disk. A drill says more: a machine that is made of a recovery point boots. It is
-// started on a host with no network, from the recovery store itself, with the keys that are in the point, and is
-// thrown away. The verdict is noted on the point, and in the store, which outlives the database.
+// started on a host, on networks that reach nobody, from the recovery store itself, with the keys that are in the point, and
+// is thrown away. The verdict is noted on the point, and in the store, which outlives the database.
 
 const (
 	drillAction = pointActions + "/drill/action"
@@ -30,19 +31,27 @@ const (
 	defaultDrillTime = 10 * time.Minute
 	maxDrillTime     = 2 * time.Hour
 	maxCheckWords    = 64
-	maxConsoleText   = 1024
+	maxSignText      = 1024
+	maxPort          = 1<<16 - 1
 
 	// drillsDocument holds the verdicts of the drills of a store's points, by point.
 	drillsDocument = "drills.json"
 )
 
-// DrillRequest asks for a drill.
+// DrillRequest asks for a drill. If neither console nor port is asked for, the agent of the machine must answer.
 type DrillRequest struct {
-	Point   armid.ID
-	Host    string        // a libvirt host; empty: the one that the VM was on, or the only one
-	Console string        // text that its serial console must show; empty: its agent must answer
-	Check   []string      // a program in the guest, with arguments, that must end with 0
-	Limit   time.Duration // for all of it; 0: ten minutes
+	Point    armid.ID
+	Host     string        // a libvirt host; empty: the one that the VM was on, or the only one
+	Console  string        // text that its serial console must show
+	Port     int           // TCP port that must answer
+	PortText string        // what that must say, unprompted; empty: that it takes a connection is enough
+	Check    []string      // a program in the guest, with arguments, that must end with 0
+	Limit    time.Duration // for all of it; 0: ten minutes
+}
+
+func (r DrillRequest) valid() bool {
+	return r.Limit >= 0 && r.Limit <= maxDrillTime && len(r.Check) <= maxCheckWords && len(r.Console) <= maxSignText &&
+		r.Port >= 0 && r.Port <= maxPort && len(r.PortText) <= maxSignText && (r.Port > 0 || r.PortText == "")
 }
 
 // Drill is the verdict of the last drill of a recovery point.
@@ -58,11 +67,31 @@ type Drill struct {
 }
 
 type drillArgs struct {
-	Point   armid.ID      `json:"point"`
-	Host    string        `json:"host"`
-	Console string        `json:"console,omitempty"`
-	Check   []string      `json:"check,omitempty"`
-	Limit   time.Duration `json:"limit"`
+	Point    armid.ID      `json:"point"`
+	Host     string        `json:"host"`
+	Console  string        `json:"console,omitempty"`
+	Port     int           `json:"port,omitempty"`
+	PortText string        `json:"portText,omitempty"`
+	Check    []string      `json:"check,omitempty"`
+	Limit    time.Duration `json:"limit"`
+}
+
+// sign is what is waited for, for a person.
+func (a drillArgs) sign() string {
+	var all []string
+	if a.Console != "" {
+		all = append(all, fmt.Sprintf("the console shows %q", a.Console))
+	}
+	switch {
+	case a.PortText != "":
+		all = append(all, fmt.Sprintf("port %d says %q", a.Port, a.PortText))
+	case a.Port > 0:
+		all = append(all, fmt.Sprintf("port %d answers", a.Port))
+	}
+	if len(all) == 0 {
+		return "the guest agent answers"
+	}
+	return strings.Join(all, " and ")
 }
 
 // StartDrill starts a drill of a recovery point. A check sees what is in the disks, so who wants one needs the right to
@@ -76,7 +105,7 @@ func (s *Service) StartDrill(ctx context.Context, r DrillRequest) (j job.Job, er
 		return job.Job{}, err
 	}
 	r.Limit = cmp.Or(r.Limit, defaultDrillTime)
-	if r.Limit < 0 || r.Limit > maxDrillTime || len(r.Check) > maxCheckWords || len(r.Console) > maxConsoleText {
+	if !r.valid() {
 		return job.Job{}, drillInvalid()
 	}
 	p, err := s.lookupPoint(ctx, r.Point)
@@ -95,7 +124,7 @@ func (s *Service) StartDrill(ctx context.Context, r DrillRequest) (j job.Job, er
 			return err
 		}
 		j, err = s.enqueue(ctx, tx, item, job.Spec{Kind: drillWork{}.Kind(), Tasks: []string{taskPrepare, taskBoot},
-			Args:    drillArgs{p.Item.Child("recoveryPoints", p.ID), r.Host, r.Console, r.Check, r.Limit},
+			Args:    drillArgs{p.Item.Child("recoveryPoints", p.ID), r.Host, r.Console, r.Port, r.PortText, r.Check, r.Limit},
 			Details: map[string]string{"Job Type": "Restore drill", "Host": r.Host, "Recovery point time ": p.Time.UTC().Format(bagTime)}})
 		return err
 	})
@@ -178,10 +207,7 @@ func (d *drillRun) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	verdict := Drill{Time: started, Job: d.r.ID(), Host: d.args.Host, Passed: result.Passed, Reason: result.Reason, Boot: result.Boot, Sign: "the guest agent answers"}
-	if d.args.Console != "" {
-		verdict.Sign = fmt.Sprintf("the console shows %q", d.args.Console)
-	}
+	verdict := Drill{Time: started, Job: d.r.ID(), Host: d.args.Host, Passed: result.Passed, Reason: result.Reason, Boot: result.Boot, Sign: d.args.sign()}
 	if len(d.args.Check) > 0 {
 		verdict.Check = d.args.Check[0]
 		d.r.Detail("Check output", result.Output)
@@ -210,7 +236,7 @@ func (d *drillRun) open(ctx context.Context) (err error) {
 
 // machine is what is to boot: the machine of the point, its disks read from the store, and its own keys.
 func (d *drillRun) machine(ctx context.Context) (what fabric.Drill, err error) {
-	what = fabric.Drill{UUID: d.s.o.NewID(), Name: "kluis-drill-" + d.point.ID, Console: d.args.Console, Check: d.args.Check, Limit: d.args.Limit}
+	what = fabric.Drill{UUID: d.s.o.NewID(), Name: "kluis-drill-" + d.point.ID, Console: d.args.Console, Port: d.args.Port, PortText: d.args.PortText, Check: d.args.Check, Limit: d.args.Limit}
 	if what.State, err = guestStateOf(d.stored); err != nil {
 		return what, pointDamaged(err)
 	}

@@ -3,6 +3,7 @@ package backup_test
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,8 +39,15 @@ func TestDrill(t *testing.T) {
 		ask.Host, ask.Limit = "b", 3*time.Hour
 		_, err = h.StartDrill(h.ctx, ask)
 		h.wantProblem(err, "UserErrorDrillInvalid")
+		ask.Limit = 0
+		for port, text := range map[int]string{-1: "", 1 << 16: "", 0: "SSH-", 22: strings.Repeat("x", 1025)} {
+			wrong := ask
+			wrong.Port, wrong.PortText = port, text
+			_, err = h.StartDrill(h.ctx, wrong)
+			h.wantProblem(err, "UserErrorDrillInvalid")
+		}
 
-		ask.Limit, ask.Check = 0, []string{"/bin/true"}
+		ask.Check = []string{"/bin/true"}
 		h.ground.result = fabric.DrillResult{Passed: true, Boot: 1500 * time.Millisecond, Output: "well"}
 		j := h.wait(must(h.StartDrill(h.ctx, ask))(t))
 		if j.Outcome != job.Completed || j.Details["Drill"] != "passed" || j.Details["Check output"] != "well" {
@@ -53,7 +61,7 @@ func TestDrill(t *testing.T) {
 			t.Error("the key was not wiped after the drill")
 		}
 		drilled := must(h.Point(h.ctx, id))(t).Drill
-		if drilled == nil || !drilled.Passed || drilled.Host != "b" || drilled.Boot != 1500*time.Millisecond || drilled.Check != "/bin/true" {
+		if drilled == nil || !drilled.Passed || drilled.Host != "b" || drilled.Sign != "the guest agent answers" || drilled.Boot != 1500*time.Millisecond || drilled.Check != "/bin/true" {
 			t.Errorf("the point says %+v", drilled)
 		}
 
@@ -62,11 +70,15 @@ func TestDrill(t *testing.T) {
 		if _, err := h.StartDrill(h.ctx, ask); problem.KindOf(err) != problem.Denied {
 			t.Error("a check runs without the right to decrypt")
 		}
-		ask.Check = nil
-		h.wait(must(h.StartDrill(h.ctx, ask))(t))
+		other := backup.DrillRequest{Point: id, Host: "b", Console: "login:", Port: 22, PortText: "SSH-"}
+		h.wait(must(h.StartDrill(h.ctx, other))(t))
 		h.authorizer.set()
-		ask.Check = []string{"/bin/true"}
-		drilled = must(h.Point(h.ctx, id))(t).Drill
+		if what := h.ground.asked[1]; what.Console != "login:" || what.Port != 22 || what.PortText != "SSH-" {
+			t.Errorf("the host was given %+v", what)
+		}
+		if drilled = must(h.Point(h.ctx, id))(t).Drill; drilled.Sign != `the console shows "login:" and port 22 says "SSH-"` {
+			t.Errorf("what was waited for is %s", drilled.Sign)
+		}
 
 		// The rows of the points are lost; the verdict is not.
 		h.close()

@@ -490,7 +490,8 @@ func drillHostUnknown(host string, hosts []string) *problem.Error {
 
 func drillInvalid() *problem.Error {
 	return problem.New(problem.Invalid, "UserErrorDrillInvalid",
-		"A restore drill lasts at most %d minutes, waits for a text of at most %d bytes, and runs a program with at most %d words.", int(maxDrillTime.Minutes()), maxConsoleText, maxCheckWords).
+		"A restore drill lasts at most %d minutes, waits for texts of at most %d bytes, asks a TCP port from 1 to %d, which a text that a port is to say needs, and runs a program with at most %d words.",
+		int(maxDrillTime.Minutes()), maxSignText, maxPort, maxCheckWords).
 		WithAdvice("Correct the request.")
 }
 

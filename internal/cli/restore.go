@@ -74,7 +74,7 @@ func restoreDisks() *cobra.Command {
 
 func restoreDrill() *cobra.Command {
 	cmd := verb("drill", "Boot a machine of a recovery point and throw it away",
-		"kluis restore drill --item web-1 --point latest --check 'systemctl is-active postgresql'", cobra.NoArgs, func(c *call) error {
+		"kluis restore drill --item web-1 --point latest --check 'systemctl is-active postgresql'\nkluis restore drill --item web-1 --point latest --port 22 --port-says SSH-", cobra.NoArgs, func(c *call) error {
 			vault, err := c.recoveryVault()
 			if err != nil {
 				return err
@@ -87,7 +87,11 @@ func restoreDrill() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r := client.DrillRequest{Host: c.flag("host"), Console: c.flag("console"), Seconds: int(limit.Seconds())}
+			port, err := c.cmd.Flags().GetInt("port")
+			if err != nil {
+				return err
+			}
+			r := client.DrillRequest{Host: c.flag("host"), Console: c.flag("console"), Port: port, PortText: c.flag("port-says"), Seconds: int(limit.Seconds())}
 			if command := c.flag("check"); command != "" {
 				r.Check = []string{"/bin/sh", "-c", command}
 			}
@@ -97,12 +101,19 @@ func restoreDrill() *cobra.Command {
 			}
 			return c.followUnless(vault.ARMID(), job)
 		})
-	cmd.Long = `Boot a machine of a recovery point on a libvirt host, with no network, from the recovery store itself and with the keys
-that are in the point. When the guest's agent answers (or its console shows a text), and the check ends well, the drill has
-passed. The machine is thrown away; the verdict stays on the recovery point (kluis recovery-point show).`
+	cmd.Long = `Boot a machine of a recovery point on a libvirt host, from the recovery store itself and with the keys that are in the
+point. When the guest's agent answers (or what is asked for instead: its console shows a text, a port answers), and the check
+ends well, the drill has passed. The machine is thrown away; the verdict stays on the recovery point (kluis recovery-point show).
+
+The machine has its network interfaces, each on a network that reaches nobody, neither the host nor anything behind it: DHCP
+gives it an address there, and that is all. --port asks a TCP port at the address of the first one. It answers when the guest
+takes a connection and holds it, whatever it expects then; with --port-says it must also say the text, as SSH, SMTP and
+databases like MySQL do before the client says anything. --console and --port can be asked for together.`
 	f := cmd.Flags()
 	f.String("host", "", "libvirt host; the one that the VM was on, or the only one, if not given")
 	f.String("console", "", "text that its serial console must show, instead of its agent's answer")
+	f.Int("port", 0, "TCP port of the machine that must take a connection, instead of its agent's answer")
+	f.String("port-says", "", "text that the port must say by itself")
 	f.String("check", "", "command of the guest's shell that must end well; it takes the right to decrypt the point")
 	f.Duration("limit", 10*time.Minute, "how long all of it may take")
 	return noWait(pointFlags(cmd))

@@ -120,10 +120,12 @@ const DrillPassed = "passed"
 
 // DrillRequest asks for a drill; what is empty is the server's choice.
 type DrillRequest struct {
-	Host    string   `json:"host,omitempty"`           // a libvirt host
-	Console string   `json:"consoleText,omitempty"`    // text to wait for, instead of the guest's agent
-	Check   []string `json:"check,omitempty"`          // a program in the guest, with its arguments
-	Seconds int      `json:"limitInSeconds,omitempty"` // for all of it
+	Host     string   `json:"host,omitempty"`           // a libvirt host
+	Console  string   `json:"consoleText,omitempty"`    // text to wait for, instead of the guest's agent
+	Port     int      `json:"port,omitempty"`           // TCP port to wait for, likewise
+	PortText string   `json:"portText,omitempty"`       // that it is to say
+	Check    []string `json:"check,omitempty"`          // a program in the guest, with its arguments
+	Seconds  int      `json:"limitInSeconds,omitempty"` // for all of it
 }
 
 // StartDrill starts a restore drill of a recovery point and returns the id of its job.

@@ -6,14 +6,17 @@ import (
 	"time"
 )
 
-// Drill is a trial of a restore: a machine is made of what a recovery point holds, boots with no network, and is
-// thrown away. Its writes go to an overlay; what it is made of is only read.
+// Drill is a trial of a restore: a machine is made of what a recovery point holds, boots on networks that reach nobody,
+// and is thrown away. Its writes go to an overlay; what it is made of is only read. A sign is waited for: its agent answers,
+// unless its console or its port are asked for.
 type Drill struct {
 	UUID, Name string
 	State      *GuestState // nil for one of which only the disks are known
 	Disks      []DrillDisk
 	Keys       []KeyFile     // what it takes its disks' keys from when it boots
-	Console    string        // text that its serial console must show; empty: its agent must answer
+	Console    string        // text that its serial console must show
+	Port       int           // TCP port that must answer, at the address that its first interface gets by DHCP
+	PortText   string        // what that must say, unprompted; empty: that it takes a connection is enough
 	Check      []string      // a program in the guest, with its arguments, that must end well; none if empty
 	Limit      time.Duration // for all of it
 }

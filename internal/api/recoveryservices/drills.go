@@ -13,10 +13,12 @@ import (
 // drillRequest asks for one. Nothing in it is needed.
 type drillRequest struct {
 	Properties struct {
-		Host    string   `json:"host"`           // a libvirt host
-		Console string   `json:"consoleText"`    // to wait for, instead of the guest's agent
-		Check   []string `json:"check"`          // a program in the guest, with its arguments
-		Seconds int64    `json:"limitInSeconds"` // for all of it
+		Host     string   `json:"host"`           // a libvirt host
+		Console  string   `json:"consoleText"`    // to wait for, instead of the guest's agent
+		Port     int      `json:"port"`           // TCP port to wait for, likewise
+		PortText string   `json:"portText"`       // that it is to say
+		Check    []string `json:"check"`          // a program in the guest, with its arguments
+		Seconds  int64    `json:"limitInSeconds"` // for all of it
 	} `json:"properties"`
 }
 
@@ -41,7 +43,7 @@ func (d *door) drill(ctx context.Context, r *arm.Request) (*arm.Reply, error) {
 	}
 	p := body.Properties
 	limit := time.Duration(min(max(p.Seconds, -1), 1<<30)) * time.Second // what is out of bounds stays so
-	j, err := d.s.StartDrill(ctx, backup.DrillRequest{Point: r.ID, Host: p.Host, Console: p.Console, Check: p.Check, Limit: limit})
+	j, err := d.s.StartDrill(ctx, backup.DrillRequest{Point: r.ID, Host: p.Host, Console: p.Console, Port: p.Port, PortText: p.PortText, Check: p.Check, Limit: limit})
 	if err != nil {
 		return nil, err
 	}

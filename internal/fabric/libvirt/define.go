@@ -98,13 +98,22 @@ func (h *Host) nvramPath(uuid string) string {
 }
 
 // definitionOf writes what a machine is to be in libvirt's words.
-func (h *Host) definitionOf(ctx context.Context, spec fabric.MachineSpec) (d *libvirtxml.Domain, err error) {
+func (h *Host) definitionOf(ctx context.Context, spec fabric.MachineSpec) (*libvirtxml.Domain, error) {
+	d, old, err := h.machineOf(spec)
+	if err != nil {
+		return nil, err
+	}
+	return d, h.placeInterfaces(ctx, d, old, spec.Networks)
+}
+
+// machineOf is definitionOf with the interfaces as they were. It says which machine it was, too.
+func (h *Host) machineOf(spec fabric.MachineSpec) (d *libvirtxml.Domain, old string, err error) {
 	if spec.State == nil {
 		d = h.freshDefinition(spec)
 	} else if d, err = parseDomain(string(spec.State.Definition)); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	old := d.UUID
+	old = d.UUID
 	d.UUID, d.Name, d.ID = spec.UUID, spec.Name, nil
 	d.Metadata = metadataOf(d.Metadata, spec.Group)
 	if spec.CPUs > 0 {
@@ -118,10 +127,7 @@ func (h *Host) definitionOf(ctx context.Context, spec fabric.MachineSpec) (d *li
 	} else if d.OS != nil && d.OS.NVRam != nil {
 		d.OS.NVRam.NVRam = "" // libvirt makes a new one of the firmware's template
 	}
-	if err := placeDisks(d, spec.Disks); err != nil {
-		return nil, err
-	}
-	return d, h.placeInterfaces(ctx, d, old, spec.Networks)
+	return d, old, placeDisks(d, spec.Disks)
 }
 
 // metadataNamespace is that of what a definition says for us (wish).

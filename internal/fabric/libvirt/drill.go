@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,9 @@ type trial struct {
 	server *nbd.Server
 	served chan error
 	made   bool // the machine is there
+
+	interfaces int     // that it has
+	caller     *caller // of its port; nil if none is asked
 }
 
 // Drill boots a machine of a recovery point, apart from everything. An error means that it could not be tried; a
@@ -124,44 +128,53 @@ func (t *trial) start(ctx context.Context) error {
 		}
 	}
 	err = t.h.do(ctx, startTimeout, func(c *lv.Libvirt) error {
-		_, err := c.DomainCreateXML(definition, lv.DomainStartAutodestroy)
+		_, err := c.DomainCreateXML(definition, lv.DomainStartPaused|lv.DomainStartAutodestroy)
 		return err
 	})
 	t.made = err == nil || !isRefusal(err) // a call without an answer may have made it
-	return err
+	if err != nil {
+		return err
+	}
+	return t.release(ctx)
 }
 
-// definition is the machine as it was, without what would let it touch anything: networks, devices and folders of the
-// host, the files of its consoles, a place on the screen.
+// release lets the machine run, once it is certain that it reaches nobody.
+func (t *trial) release(ctx context.Context) error {
+	if err := t.confined(ctx); err != nil {
+		return err
+	}
+	if t.what.Port > 0 {
+		port, err := t.forwarded(ctx)
+		if err != nil {
+			return err
+		}
+		t.caller = &caller{port: port, text: t.what.PortText, now: t.h.o.Now, accepted: t.accepted}
+	}
+	return t.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainResume(t.d) })
+}
+
+// definition is the machine as it was, without what would let it touch anything.
 func (t *trial) definition(ctx context.Context, spec fabric.MachineSpec) (string, error) {
-	d, err := t.h.definitionOf(ctx, spec)
+	d, _, err := t.h.machineOf(spec)
 	if err != nil {
 		return "", err
 	}
+	interfaces, err := t.interfacesOf(ctx, d)
+	if err != nil {
+		return "", err
+	}
+	t.interfaces = len(interfaces)
+	isolate(d, interfaces, t.what.Port)
 	d.Title, d.Description = "", "A restore drill of Kluis; it is thrown away."
 	d.Metadata = &libvirtxml.DomainMetadata{XML: "<kluis:vm xmlns:kluis='urn:kluis:vm:1' ignore='yes'/>"}
-	v := d.Devices
-	v.Interfaces, v.Hostdevs, v.RedirDevs, v.Filesystems, v.Shmems, v.Graphics, v.VSock, v.Smartcards, v.Parallels = nil, nil, nil, nil, nil, nil, nil, nil, nil
 	port := uint(0)
-	v.Consoles = nil
-	v.Serials = []libvirtxml.DomainSerial{{Source: &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: t.console()}}, Target: &libvirtxml.DomainSerialTarget{Port: &port}}}
-	var channels []libvirtxml.DomainChannel
-	for _, c := range v.Channels {
-		if c.Target != nil && c.Target.VirtIO != nil && c.Target.VirtIO.Name == agentChannel {
-			c.Source = &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{}}
-			channels = append(channels, c)
-		}
-	}
-	v.Channels = channels
+	d.Devices.Serials = []libvirtxml.DomainSerial{{Source: &libvirtxml.DomainChardevSource{File: &libvirtxml.DomainChardevSourceFile{Path: t.console()}}, Target: &libvirtxml.DomainSerialTarget{Port: &port}}}
 	return d.Marshal()
 }
 
-// await waits for the sign that the machine has booted, and says why it does not come; empty when it came.
+// await waits for the signs that the machine has booted, and says why they do not come; empty when all came.
 func (t *trial) await(ctx context.Context) string {
-	a := agent{t.h, t.d}
-	if err := a.prepare(ctx); err != nil {
-		t.h.o.Log.Debug("prepare for the agent of a drill", "machine", t.d.Name, "error", err) // it may have none
-	}
+	missing := t.signs(ctx)
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -169,20 +182,48 @@ func (t *trial) await(ctx context.Context) string {
 		if lv.IsNotFound(stateErr) || stateErr == nil && state != fabric.Running {
 			return "The machine stopped by itself." + t.lastWords()
 		}
-		shown := t.what.Console == "" || t.shown(t.what.Console)
-		byAgent := t.what.Console == "" || len(t.what.Check) > 0 // it is the agent that runs a check
-		if shown && (!byAgent || a.ping(ctx) == nil) {
+		missing = slices.DeleteFunc(missing, func(s sign) bool { return s.came(ctx) })
+		if len(missing) == 0 {
 			return ""
 		}
 		select {
 		case <-ctx.Done():
-			if !shown {
-				return fmt.Sprintf("The console did not show %q within %s.", t.what.Console, t.what.Limit) + t.lastWords()
+			why := ""
+			for _, s := range missing {
+				why += s.absence() + " "
 			}
-			return fmt.Sprintf("The guest agent did not answer within %s.", t.what.Limit) + t.lastWords()
+			return strings.TrimSpace(why) + t.lastWords()
 		case <-tick.C:
 		}
 	}
+}
+
+// sign is something that a machine which has booted shows.
+type sign struct {
+	came    func(context.Context) bool
+	absence func() string // says that it did not come
+}
+
+// signs are those that are waited for: what was asked for, else that the agent answers, and that too if it is to run a check.
+func (t *trial) signs(ctx context.Context) (all []sign) {
+	if text := t.what.Console; text != "" {
+		all = append(all, sign{func(context.Context) bool { return t.shown(text) }, func() string {
+			return fmt.Sprintf("The console did not show %q within %s.", text, t.what.Limit)
+		}})
+	}
+	if t.caller != nil {
+		all = append(all, sign{t.caller.answered, func() string { return t.caller.absence(t.what.Port, t.what.Limit) }})
+	}
+	if len(all) == 0 || len(t.what.Check) > 0 {
+		a := agent{t.h, t.d}
+		if err := a.prepare(ctx); err != nil {
+			t.h.o.Log.Debug("prepare for the agent of a drill", "machine", t.d.Name, "error", err) // it may have none
+		}
+		all = append(all, sign{func(ctx context.Context) bool { return a.ping(ctx) == nil }, func() string {
+			return fmt.Sprintf("The guest agent did not answer within %s.", t.what.Limit)
+		}})
+	}
+	return all
 }
 
 // shown reports whether a text is on the console.
@@ -218,6 +259,9 @@ func (t *trial) check(ctx context.Context) (output, reason string) {
 // end throws all of it away.
 func (t *trial) end(ctx context.Context) error {
 	var errs []error
+	if t.caller != nil {
+		t.caller.hangUp()
+	}
 	if t.made {
 		err := t.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainDestroy(t.d) })
 		if err != nil && !lv.IsNotFound(err) && !isCode(err, lv.ErrOperationInvalid) {

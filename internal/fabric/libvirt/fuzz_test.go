@@ -1,6 +1,7 @@
 package libvirt
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -60,6 +61,23 @@ func FuzzToken(f *testing.F) {
 		}
 		if again.Name != read.Name || len(again.Disks) != len(read.Disks) {
 			t.Errorf("%q is read as %+v, then as %+v", text, read, again)
+		}
+	})
+}
+
+// QEMU writes tables for people: what is read of one is a port, and no line of one is more than one connection.
+func FuzzUsernet(f *testing.F) {
+	f.Add(usernetText)
+	f.Add("  TCP[] 3 * 0 * 0 0 0\nTCP[ 1 2 3 4 5 6 7\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		all := parseUsernet(text)
+		if len(all) > strings.Count(text, "\n")+1 {
+			t.Errorf("%d connections", len(all))
+		}
+		for _, c := range all {
+			if c.port < 0 || c.port > 65535 || strings.ContainsAny(c.state, " \n") {
+				t.Errorf("read %+v", c)
+			}
 		}
 	})
 }

@@ -7,8 +7,8 @@
 //	-> end the job -> (the recovery point is committed) -> drop the older checkpoint
 //
 // It also starts and stops them, with the keys of their disks on a volume in memory (power.go, keyvolume.go), makes them
-// of what they were (define.go, gueststate.go), and boots a recovery point to see whether it comes up (drill.go). What
-// differs for a host elsewhere is in far.go.
+// of what they were (define.go, gueststate.go), and boots a recovery point, which reaches nobody (isolate.go), to see
+// whether it comes up (drill.go, caller.go). What differs for a host elsewhere is in far.go.
 //
 // Words. A domain is libvirt's word for a VM; here it is a machine. A backup job in pull mode is an NBD
 // server inside QEMU that shows the disks as they were when it began; what the guest overwrites meanwhile
