@@ -3,12 +3,15 @@ package live_test
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"kluis/internal/client"
 	"kluis/test/guest"
+	"kluis/test/stage"
 )
 
 // A recovery point boots and unlocks itself with its own keys; a check looks into it. Its services answer, and it reaches
@@ -52,6 +55,53 @@ func TestDrill(t *testing.T) {
 		t.Errorf("left on the host: %s %v", left, err)
 	}
 	w.clean()
+	t.Run("at rest", w.drillAtRest)
+}
+
+// A VM that was only ever disk files has no machine in its recovery point: it gets one of today's, which boots from what was
+// backed up.
+func (w *world) drillAtRest(t *testing.T) {
+	image := filepath.Join(w.Images, "rest.raw")
+	if err := os.WriteFile(image, bootDisk("SYSTEM READY"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rest := &world{t: t, Server: w.Server, vault: w.vault}
+	disk, err := w.ImportDisk(t.Context(), w.DiskID(w.group, "rest-os"), stage.Location, image, "Linux", nil)
+	if err == nil {
+		_, err = w.PutVM(t.Context(), w.VMID(w.group, "rest"), client.VMOf(stage.Location, "Linux", disk))
+	}
+	if err == nil {
+		rest.item, err = w.EnableProtection(t.Context(), w.vault, w.VMID(w.group, "rest"), "DefaultPolicy")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := rest.taken(rest.begin())
+	if verdict := rest.drill(p, client.DrillRequest{Console: "SYSTEM READY", Seconds: 120}); verdict.State != client.DrillPassed {
+		t.Errorf("the drill says %+v", verdict)
+	}
+}
+
+// bootDisk is a disk that writes a text on the serial console when it is booted, and does nothing more.
+func bootDisk(text string) []byte {
+	disk := make([]byte, 1<<20)
+	code := []byte{
+		0x31, 0xc0, // xor ax, ax
+		0x8e, 0xd8, // mov ds, ax
+		0xbe, 0x16, 0x7c, // mov si, 0x7c16: the text, behind the code
+		0xba, 0xf8, 0x03, // mov dx, 0x3f8: the serial port
+		0xfc,       // cld
+		0xac,       // write: lodsb
+		0x84, 0xc0, // test al, al
+		0x74, 0x03, // jz end
+		0xee,       // out dx, al
+		0xeb, 0xf8, // jmp write
+		0xf4,       // end: hlt
+		0xeb, 0xfd, // jmp end
+	}
+	copy(disk, append(code, text...))
+	copy(disk[510:], []byte{0x55, 0xaa}) // so the firmware knows what it can boot
+	return disk
 }
 
 // drill runs a drill of a point and returns its verdict.
