@@ -122,10 +122,11 @@ func (h *Host) machineOf(spec fabric.MachineSpec) (d *libvirtxml.Domain, old str
 	if spec.Memory > 0 {
 		d.Memory, d.CurrentMemory = &libvirtxml.DomainMemory{Value: uint(spec.Memory >> 10), Unit: "KiB"}, nil
 	}
-	if spec.State != nil && spec.State.NVRAM != nil && d.OS != nil && d.OS.NVRam != nil {
-		d.OS.NVRam = &libvirtxml.DomainNVRam{NVRam: h.nvramPath(spec.UUID)}
-	} else if d.OS != nil && d.OS.NVRam != nil {
-		d.OS.NVRam.NVRam = "" // libvirt makes a new one of the firmware's template
+	switch saved := spec.State != nil && spec.State.NVRAM != nil; {
+	case hasNVRAM(d) && saved:
+		setNVRAM(d, h.nvramPath(spec.UUID))
+	case hasNVRAM(d) && d.OS.NVRam != nil:
+		setNVRAM(d, "") // libvirt makes a new one of the firmware's template
 	}
 	return d, old, placeDisks(d, spec.Disks)
 }
@@ -167,7 +168,10 @@ func (h *Host) freshDefinition(spec fabric.MachineSpec) *libvirtxml.Domain {
 		d.CPU = &libvirtxml.DomainCPU{Mode: "maximum"}
 	}
 	if spec.UEFI {
+		// Without Secure Boot, as Azure's machines of the second generation are that do not ask for it: nobody knows whether
+		// what is on the disk is signed.
 		d.OS.Firmware = "efi"
+		d.OS.FirmwareInfo = &libvirtxml.DomainOSFirmwareInfo{Features: []libvirtxml.DomainOSFirmwareFeature{{Enabled: "no", Name: "secure-boot"}}}
 	}
 	return d
 }

@@ -2,6 +2,8 @@ package libvirt_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -77,6 +79,16 @@ func TestGuestStateComesBack(t *testing.T) {
 	virsh(t, "detach-interface", name, "network", "--config")
 	virsh(t, "detach-interface", name, "bridge", "--config")
 	virsh(t, "start", name)
+	variables := filepath.Join(dir, "old_VARS.fd")
+	if err := os.Rename(variables, variables+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	if state, err := h.GuestState(ctx, old); err != nil || len(state.TPM) == 0 || len(state.Notes) != 1 || !strings.Contains(state.Notes[0], "UEFI variables") {
+		t.Errorf("without the file of its variables: TPM of %d bytes, notes %v, %v", len(state.TPM), state.Notes, err)
+	}
+	if err := os.Rename(variables+"-away", variables); err != nil {
+		t.Fatal(err)
+	}
 	virsh(t, "destroy", name)
 	full := state.Definition
 	if state, err = h.GuestState(ctx, old); err != nil || len(state.NVRAM) == 0 || len(state.TPM) == 0 || len(state.Notes) != 0 {
@@ -142,7 +154,23 @@ func TestGuestStateComesBack(t *testing.T) {
 	}
 }
 
-// A machine that never was gets an agent's channel, and runs.
+// UEFI variables are found in whatever words a definition says where they are, or does not.
+func TestWhereVariablesAre(t *testing.T) {
+	for of, want := range map[string]string{
+		`<os><type>hvm</type></os>`: "",
+		`<os><type>hvm</type><loader type='pflash'>/code</loader><nvram template='/template'>/named</nvram></os>`:  "/named",
+		`<os firmware='efi'><type>hvm</type><nvram template='/template' format='qcow2'>/named</nvram></os>`:        "/named",
+		`<os firmware='efi'><type>hvm</type><nvram type='file'><source file='/source'/></nvram></os>`:              "/source",
+		`<os firmware='efi'><type>hvm</type><firmware><feature enabled='yes' name='secure-boot'/></firmware></os>`: "/var/lib/libvirt/qemu/nvram/web_VARS.fd",
+		`<os firmware='bios'><type>hvm</type></os>`:                                                                "",
+	} {
+		if is, err := libvirt.VariablesOf("<domain type='qemu'><name>web</name>" + of + "</domain>"); is != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", of, is, err, want)
+		}
+	}
+}
+
+// A machine that never was gets an agent's channel and the firmware that it wants, and runs.
 func TestDefineFresh(t *testing.T) {
 	guest.Need(t)
 	dir := t.TempDir()
@@ -151,7 +179,7 @@ func TestDefineFresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.Close() })
-	spec := fabric.MachineSpec{UUID: uuid.NewString(), Name: guest.Name("fresh"), Group: "g", CPUs: 2, Memory: 64 << 20}
+	spec := fabric.MachineSpec{UUID: uuid.NewString(), Name: guest.Name("fresh"), Group: "g", CPUs: 2, Memory: 64 << 20, UEFI: true}
 	m, err := h.Define(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
@@ -172,5 +200,40 @@ func TestDefineFresh(t *testing.T) {
 	}
 	if _, err := far.Define(t.Context(), spec); !fabric.IsHostKind(err, fabric.Refused) || !strings.Contains(err.Error(), "another machine") {
 		t.Errorf("on a host elsewhere: %v", err)
+	}
+}
+
+// A drill of a machine that never ran makes new variables and a new TPM, and leaves neither on the host.
+func TestDrillLeavesNoFirmware(t *testing.T) {
+	guest.Need(t)
+	tooltest.Need(t, "swtpm", "swtpm_setup")
+	dir := t.TempDir()
+	guest.Open(t, dir)
+	h, err := libvirt.New(libvirt.Options{Name: "lab", URI: guest.URI, LiveDir: filepath.Join(dir, "live"), Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	d := fabric.Drill{UUID: uuid.NewString(), Name: guest.Name("drill"), Limit: 2 * time.Minute, State: &fabric.GuestState{
+		Definition: []byte(`<domain type='qemu'><name>old</name><memory unit='MiB'>64</memory><vcpu>1</vcpu><os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type></os>
+			<features><acpi/></features><devices><tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm><memballoon model='none'/></devices></domain>`)}}
+	ctx, stop := context.WithCancel(t.Context())
+	runs := make(chan error, 1)
+	go func() {
+		defer stop()
+		runs <- guest.Eventually(ctx, func() (bool, error) {
+			state, err := guest.Virsh(ctx, "domstate", d.Name)
+			return err == nil && state == "running", nil
+		})
+	}()
+	r, err := h.Drill(ctx, d)
+	stop()
+	if ran := <-runs; ran != nil || err != nil || r.Passed {
+		t.Errorf("the drill says %+v, %v; it ran: %v", r, err, ran)
+	}
+	for _, path := range []string{"/var/lib/libvirt/qemu/nvram/" + d.Name + "_VARS.fd", "/var/lib/libvirt/swtpm/" + d.UUID, filepath.Join(dir, "live", d.UUID)} {
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left: %v", path, err)
+		}
 	}
 }

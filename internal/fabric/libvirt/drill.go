@@ -159,6 +159,9 @@ func (t *trial) definition(ctx context.Context, spec fabric.MachineSpec) (string
 	if err != nil {
 		return "", err
 	}
+	if hasNVRAM(d) && (spec.State == nil || spec.State.NVRAM == nil) {
+		setNVRAM(d, filepath.Join(t.dir, "VARS.fd")) // what libvirt makes is to go with the folder
+	}
 	interfaces, err := t.interfacesOf(ctx, d)
 	if err != nil {
 		return "", err

@@ -18,3 +18,12 @@ func AwaitGuard(g Guard) (thawed bool, err error) {
 	said, err := io.ReadAll(c.out)
 	return string(said) == guardThawed+"\n", errors.Join(err, c.cmd.Wait())
 }
+
+// VariablesOf says where the UEFI variables of a machine are.
+func VariablesOf(definition string) (string, error) {
+	d, err := parseDomain(definition)
+	if err != nil {
+		return "", err
+	}
+	return nvramOf(d), nil
+}

@@ -27,6 +27,7 @@ import (
 const (
 	maxNVRAM = 8 << 20
 	maxTPM   = 4 << 20
+	nvramDir = "/var/lib/libvirt/qemu/nvram"
 	tpmDir   = "/var/lib/libvirt/swtpm"
 )
 
@@ -40,32 +41,61 @@ func (h *Host) GuestState(ctx context.Context, uuid string) (fabric.GuestState, 
 	if err != nil {
 		return fabric.GuestState{}, h.refusal(d, err)
 	}
-	parsed, err := parseDomain(definition)
+	active, err := h.xml(ctx, d, 0) // where its files are, if it runs
+	if err != nil {
+		return fabric.GuestState{}, h.refusal(d, err)
+	}
+	parsed, err := parseDomain(active)
 	if err != nil {
 		return fabric.GuestState{}, err
 	}
 	state := fabric.GuestState{Definition: []byte(definition)}
 	note := func(what string, err error) {
-		state.Notes = append(state.Notes, fmt.Sprintf("The %s could not be saved: %v.", what, err))
+		if !errors.Is(err, fs.ErrNotExist) || parsed.ID != nil { // before its first start a machine has no such files
+			state.Notes = append(state.Notes, fmt.Sprintf("The %s could not be saved: %v.", what, err))
+		}
 	}
 	if path := nvramOf(parsed); path != "" {
-		if state.NVRAM, err = h.readFile(path, maxNVRAM); err != nil && !errors.Is(err, fs.ErrNotExist) { // there is none before the first start
+		if state.NVRAM, err = h.readFile(path, maxNVRAM); err != nil {
 			note("UEFI variables", err)
 		}
 	}
 	if hasTPM(parsed) {
-		if state.TPM, err = h.readTPM(uuid); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if state.TPM, err = h.readTPM(uuid); err != nil {
 			note("TPM state", err)
 		}
 	}
 	return state, nil
 }
 
+// nvramOf is where the UEFI variables of a machine are; empty for one that has none. Where a definition leaves the choice of
+// firmware to libvirt, and libvirt does not write down what it chose (9.0 does not, until it starts the machine), the file
+// has the machine's name.
 func nvramOf(d *libvirtxml.Domain) string {
-	if d.OS == nil || d.OS.NVRam == nil {
+	switch {
+	case !hasNVRAM(d):
 		return ""
+	case d.OS.NVRam == nil:
+		return filepath.Join(nvramDir, d.Name+"_VARS.fd")
+	case d.OS.NVRam.Source != nil && d.OS.NVRam.Source.File != nil:
+		return d.OS.NVRam.Source.File.File
 	}
 	return d.OS.NVRam.NVRam
+}
+
+func hasNVRAM(d *libvirtxml.Domain) bool {
+	if d.OS == nil || d.OS.Loader != nil && d.OS.Loader.Stateless == "yes" {
+		return false
+	}
+	return d.OS.NVRam != nil || d.OS.Firmware == "efi"
+}
+
+// setNVRAM says where the UEFI variables of a machine are to be, in the format that they had.
+func setNVRAM(d *libvirtxml.Domain, path string) {
+	if d.OS.NVRam == nil {
+		d.OS.NVRam = &libvirtxml.DomainNVRam{}
+	}
+	d.OS.NVRam.NVRam, d.OS.NVRam.Source = path, nil
 }
 
 func hasTPM(d *libvirtxml.Domain) bool {
@@ -108,6 +138,9 @@ func (h *Host) readTPM(uuid string) ([]byte, error) {
 			return err
 		}
 		content, err := h.readFile(path, maxTPM)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a file with which swtpm is about to replace another
+		}
 		if err != nil {
 			return err
 		}
