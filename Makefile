@@ -6,7 +6,7 @@ DISKS    := cryptsetup-bin qemu-utils e2fsprogs openssl libnbd-bin nbdkit btrfs-
 SERVERS  := postgresql azure-cli
 AZ       := azure-cli libnss-myhostname
 PEERS    := restic borgbackup virtnbdbackup
-LIVE     := libvirt-daemon-system polkitd dbus-daemon apparmor libvirt-clients qemu-system-x86 busybox-static cpio kmod mtools dosfstools linux-image-cloud-amd64 ovmf swtpm swtpm-tools
+LIVE     := libvirt-daemon-system polkitd dbus-daemon apparmor libvirt-clients qemu-system-x86 busybox-static cpio kmod mtools dosfstools fdisk linux-image-cloud-amd64 ovmf swtpm swtpm-tools
 AZURITE  := $(BIN)/azurite
 TOFU     := $(BIN)/tofu
 

@@ -1,7 +1,8 @@
 // Package guest makes small real VMs for tests and for the demo: a Debian kernel with an initramfs that
 // unlocks a LUKS2 disk with the passphrase on a BEK VOLUME, as a VM that Azure Disk Encryption has encrypted does, mounts it on
 // /data, and runs the QEMU guest agent. They run under libvirt, in software where there is no KVM, and
-// boot in some ten seconds. All of a guest is made of packages of Debian that are installed.
+// boot in some ten seconds. All of a guest is made of packages of Debian that are installed. One that boots by UEFI with
+// Secure Boot does it from a disk of its own, as Debian does, has a TPM, and takes half a minute.
 //
 // A Lab holds kernel and initramfs. A Guest is a domain of it. Guests are looked after through virsh, a
 // program that others wrote, so that what is tested does not test itself.
@@ -57,7 +58,7 @@ func NewLab(ctx context.Context, parent string) (_ *Lab, err error) {
 	if err := os.Mkdir(script, 0o755); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"build", "init", "shutdown", "lease"} {
+	for _, name := range []string{"build", "init", "shutdown", "lease", "firmware", "system"} {
 		text, err := rootfs.ReadFile("rootfs/" + name)
 		if err != nil {
 			return nil, err
@@ -109,6 +110,18 @@ func (l *Lab) Disk(ctx context.Context, name, format, size string) (string, erro
 	return path, nil
 }
 
+// SystemDisk makes the disk of a guest that boots by UEFI with Secure Boot. What was added to the guests later is not on it.
+func (l *Lab) SystemDisk(ctx context.Context, name, arguments string) (string, error) {
+	path := filepath.Join(l.Dir, name)
+	if out, err := exec.CommandContext(ctx, filepath.Join(l.Dir, "rootfs", "system"), l.Dir, path, kernelArguments+arguments).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("make a system disk: %w: %s", err, out)
+	}
+	return path, nil
+}
+
+// kernelArguments are what the kernel of every guest is started with.
+const kernelArguments = "console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable "
+
 // KeyVolume makes an image of a BEK VOLUME with a passphrase.
 func (l *Lab) KeyVolume(ctx context.Context, name, passphrase string) (string, error) {
 	path := filepath.Join(l.Dir, name)
@@ -132,13 +145,15 @@ func (l *Lab) KeyVolume(ctx context.Context, name, passphrase string) (string, e
 // Config describes a guest.
 type Config struct {
 	Name  string
-	Disks []Disk // vda, vdb, … in order (a CD-ROM in place of vdc is sdc); the first is the one that it unlocks
+	Disks []Disk // vda, vdb, … in order (a CD-ROM in place of vdc is sdc); the first that is no system disk is the one that it unlocks
 	// Arguments of the kernel: guest.format=1 formats a blank first disk, guest.files=N and guest.kb=K say how much is then written;
 	// guest.port=N, of a guest with a network interface, brings that up and serves the ports N and N+1.
 	Arguments string
 	Metadata  string // XML to put into <metadata>
 	Devices   string // XML to put behind the other <devices>
-	Memory    int    // MiB; 256 if 0
+	Memory    int    // MiB; if 0, 256, or 512 with SecureBoot: UEFI and what it starts need room of their own
+	// SecureBoot is a guest that boots from its first disk, a system disk, which knows the arguments of the kernel; with a TPM.
+	SecureBoot bool
 }
 
 // Disk is a disk of a guest.
@@ -170,15 +185,17 @@ func (l *Lab) Guest(name string) *Guest {
 // Define makes a domain of a configuration.
 func (l *Lab) Define(ctx context.Context, c Config) (*Guest, error) {
 	g := l.Guest(c.Name)
-	if c.Memory == 0 {
+	if c.Memory == 0 && c.SecureBoot {
+		c.Memory = 512
+	} else if c.Memory == 0 {
 		c.Memory = 256
 	}
 	var text bytes.Buffer
 	err := domain.Execute(&text, struct {
 		Config
 		*Guest
-		Dir string
-	}{c, g, l.Dir})
+		Dir, KernelArguments string
+	}{c, g, l.Dir, kernelArguments})
 	if err != nil {
 		return nil, err
 	}
@@ -331,13 +348,17 @@ var domain = template.Must(template.New("domain").Funcs(template.FuncMap{
   {{with .Metadata}}<metadata>{{.}}</metadata>{{end}}
   <memory unit='MiB'>{{.Memory}}</memory>
   <vcpu>1</vcpu>
-  <os>
+  {{if .SecureBoot}}<os firmware='efi'>
+    <type arch='x86_64' machine='q35'>hvm</type>
+    <firmware><feature enabled='yes' name='secure-boot'/><feature enabled='yes' name='enrolled-keys'/></firmware>
+  </os>
+  <features><acpi/><smm state='on'/></features>{{else}}<os>
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{{.Dir}}/vmlinuz</kernel>
     <initrd>{{.Dir}}/initrd.img</initrd>
-    <cmdline>console=ttyS0 quiet panic=-1 nokaslr mitigations=off tsc=reliable {{.Arguments}}</cmdline>
+    <cmdline>{{.KernelArguments}}{{.Arguments}}</cmdline>
   </os>
-  <features><acpi/></features>
+  <features><acpi/></features>{{end}}
   <cpu mode='maximum'/>
   <on_poweroff>destroy</on_poweroff>
   <on_crash>destroy</on_crash>
@@ -352,6 +373,7 @@ var domain = template.Must(template.New("domain").Funcs(template.FuncMap{
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
+    {{if .SecureBoot}}<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>{{end}}
     <video><model type='none'/></video>
     {{.Devices}}
   </devices>

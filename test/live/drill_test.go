@@ -108,9 +108,16 @@ func bootDisk(text string) []byte {
 func (w *world) drill(p client.Point, r client.DrillRequest) client.Drill {
 	w.t.Helper()
 	job, err := w.StartDrill(w.t.Context(), w.item.ARMID(), p.Name, r)
-	if err == nil {
-		_, err = w.WaitJob(w.t.Context(), w.vault, job, nil)
+	if err != nil {
+		w.t.Fatal(err)
 	}
+	return w.verdict(job, p)
+}
+
+// verdict waits for a drill of a point and returns what came of it.
+func (w *world) verdict(job string, p client.Point) client.Drill {
+	w.t.Helper()
+	_, err := w.WaitJob(w.t.Context(), w.vault, job, nil)
 	if err == nil {
 		p, err = w.RecoveryPoint(w.t.Context(), w.item.ARMID(), p.Name)
 	}

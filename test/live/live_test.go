@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -47,15 +48,16 @@ var (
 type world struct {
 	t *testing.T
 	*stage.Server
-	g     *guest.Guest
-	image string // the guest's disk
-	live  string
-	group string // the resource group of host and guest
-	vm    armid.ID
-	disk  armid.ID
-	keys  stage.Keys
-	vault armid.ID
-	item  client.Item
+	g      *guest.Guest
+	image  string // the guest's disk that is encrypted
+	system string // the one from which it boots, if it does
+	live   string
+	group  string // the resource group of host and guest
+	vm     armid.ID
+	disk   armid.ID
+	keys   stage.Keys
+	vault  armid.ID
+	item   client.Item
 }
 
 // newWorld starts all of it. The guest's file /data/w is there to be written.
@@ -73,8 +75,13 @@ func newWorldOn(t *testing.T, kind, uri string, more guest.Config) *world {
 	}
 	name := guest.Name(kind)
 	w := &world{t: t, group: name, live: filepath.Join(lab.Dir, name+"-live")}
+	restored := filepath.Join(lab.Dir, name+"-restored")
+	if err := errors.Join(os.Mkdir(restored, 0o711), os.Chmod(restored, 0o711)); err != nil { // QEMU is another user
+		t.Fatal(err)
+	}
 	w.startGuest(lab, name, more)
-	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+uri, "KLUIS_HOST_LOCATION="+stage.Location, "KLUIS_LIVE_DIR="+w.live, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
+	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+uri, "KLUIS_HOST_LOCATION="+stage.Location, "KLUIS_LIVE_DIR="+w.live,
+		"KLUIS_RESTORE_DIR="+restored, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +132,13 @@ func (w *world) startGuest(lab *guest.Lab, name string, c guest.Config) {
 	c.Name, c.Metadata = name, "<kluis:vm xmlns:kluis='urn:kluis:vm:1' group='"+name+"'/>"
 	c.Arguments += " guest.format=1"
 	c.Disks = []guest.Disk{{Path: disk, Format: "qcow2"}, {Path: bek, Format: "raw", ReadOnly: true}}
-	w.g, err = lab.Define(ctx, c)
-	if err != nil {
+	if c.SecureBoot {
+		if w.system, err = lab.SystemDisk(ctx, name+"-os.qcow2", c.Arguments); err != nil {
+			w.t.Fatal(err)
+		}
+		c.Disks = slices.Insert(c.Disks, 0, guest.Disk{Path: w.system, Format: "qcow2"})
+	}
+	if w.g, err = lab.Define(ctx, c); err != nil {
 		w.t.Fatal(err)
 	}
 	w.g.RemoveAfter(w.t)
@@ -144,6 +156,9 @@ func (w *world) protect() {
 	defer cancel()
 	w.vm = w.VMID(w.group, w.g.Name)
 	w.disk = w.DiskID(w.group, w.g.Name+"-vda")
+	if w.system != "" {
+		w.disk = w.DiskID(w.group, w.g.Name+"-vdb")
+	}
 	err := guest.Eventually(ctx, func() (bool, error) {
 		_, err := w.VM(ctx, w.vm)
 		if client.IsNotFound(err) {
@@ -288,6 +303,17 @@ func (w *world) equals(p client.Point) {
 // restore restores the disk of a point and returns its file.
 func (w *world) restore(p client.Point) string {
 	w.t.Helper()
+	_, target := w.restoreDisks(p)
+	disks, err := w.Disks(w.t.Context(), target)
+	if err != nil || len(disks) != 1 {
+		w.t.Fatalf("restored %d disks, %v", len(disks), err)
+	}
+	return strings.TrimPrefix(disks[0].Properties.CreationData.SourceURI, "file://")
+}
+
+// restoreDisks restores the disks of a point into a resource group.
+func (w *world) restoreDisks(p client.Point) (job client.Job, group armid.ID) {
+	w.t.Helper()
 	ctx := w.t.Context()
 	account := w.StorageAccountID(w.group, "staging")
 	_, err := w.PutStorageAccount(ctx, account, stage.Location)
@@ -295,18 +321,14 @@ func (w *world) restore(p client.Point) string {
 	if err := errors.Join(err, groupErr); err != nil {
 		w.t.Fatal(err)
 	}
-	job, err := w.RestoreDisks(ctx, w.item, p.Name, client.RestoreRequest{TargetGroup: target.ARMID(), StorageAccount: account, Region: stage.Location})
+	begun, err := w.RestoreDisks(ctx, w.item, p.Name, client.RestoreRequest{TargetGroup: target.ARMID(), StorageAccount: account, Region: stage.Location})
 	if err == nil {
-		_, err = w.WaitJob(ctx, w.vault, job, nil)
+		job, err = w.WaitJob(ctx, w.vault, begun, nil)
 	}
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	disks, err := w.Disks(ctx, target.ARMID())
-	if err != nil || len(disks) != 1 {
-		w.t.Fatalf("restored %d disks, %v", len(disks), err)
-	}
-	return strings.TrimPrefix(disks[0].Properties.CreationData.SourceURI, "file://")
+	return job, target.ARMID()
 }
 
 func sumOf(t *testing.T, path string) string {
