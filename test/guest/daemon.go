@@ -77,6 +77,11 @@ func (d *Daemon) URI() string {
 	return "qemu:///system?socket=" + filepath.Join(d.Dir, "run", "libvirt-sock")
 }
 
+// Elsewhere are the settings of a daemon that passes for that of another machine, to which guests can move.
+func Elsewhere() map[string]string {
+	return map[string]string{"libvirtd.conf": "host_uuid = \"6b6c7569-732d-4e65-a773-656c73657768\"\n"}
+}
+
 // Virsh runs virsh on the daemon and returns what it says.
 func (d *Daemon) Virsh(ctx context.Context, args ...string) (string, error) {
 	return virsh(ctx, d.URI(), args...)

@@ -65,8 +65,9 @@ func newWorld(t *testing.T, kind string) *world {
 	return newWorldOn(t, kind, guest.URI, guest.Config{})
 }
 
-// newWorldOn is a world on a libvirt daemon, with a guest that is more than usual.
-func newWorldOn(t *testing.T, kind, uri string, more guest.Config) *world {
+// newWorldOn is a world on a libvirt daemon, with a guest that is more than usual. There may be another daemon, to which it can
+// move.
+func newWorldOn(t *testing.T, kind, uri string, more guest.Config, there ...string) *world {
 	t.Helper()
 	lab := guest.Shared(t).On(uri)
 	program, err := binary()
@@ -80,7 +81,11 @@ func newWorldOn(t *testing.T, kind, uri string, more guest.Config) *world {
 		t.Fatal(err)
 	}
 	w.startGuest(lab, name, more)
-	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+name+"="+uri, "KLUIS_HOST_LOCATION="+stage.Location, "KLUIS_LIVE_DIR="+w.live,
+	hosts := name + "=" + uri
+	for _, uri := range there {
+		hosts += "," + name + "-there=" + uri
+	}
+	server, err := stage.Start(program, t.TempDir(), "KLUIS_HOSTS="+hosts, "KLUIS_HOST_LOCATION="+stage.Location, "KLUIS_LIVE_DIR="+w.live,
 		"KLUIS_RESTORE_DIR="+restored, "KLUIS_KEY_DIR="+keyFolder(t), "KLUIS_SCRATCH_RESERVE=1MiB", "KLUIS_LOG_LEVEL=debug")
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	lv "github.com/digitalocean/go-libvirt"
 	"libvirt.org/go/libvirtxml"
@@ -65,6 +67,32 @@ func (h *Host) checkpoints(ctx context.Context, d lv.Domain) ([]string, error) {
 	return names, nil
 }
 
+// recall tells the host of the last checkpoint where it does not know it: a bitmap is in its image, and goes with it when the
+// machine moves to another host or is defined again, but libvirt's own note of it does not. libvirt looks whether each
+// bitmap is there and whole, and refuses otherwise; so what changed can be believed as if nothing had happened. It
+// returns the checkpoints that are known then.
+func (s *snapshot) recall(ctx context.Context, last token, known []string) ([]string, error) {
+	if last.Name == "" || s.peek || slices.Contains(known, last.Name) {
+		return known, nil
+	}
+	text, err := recallXML(last, s.domain)
+	if err != nil {
+		return nil, err
+	}
+	err = s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error {
+		_, err := c.DomainCheckpointCreateXML(s.d, text, uint32(lv.DomainCheckpointCreateRedefine|lv.DomainCheckpointCreateRedefineValidate))
+		return err
+	})
+	if isRefusal(err) {
+		s.h.o.Log.Debug("a checkpoint is gone", "machine", s.d.Name, "checkpoint", last.Name, "error", err)
+		return known, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tell the host of checkpoint %s: %w", last.Name, err)
+	}
+	return append(known, last.Name), nil
+}
+
 // keepOnly deletes our checkpoints of a machine, all but one. It must be running, or be held for reading.
 func (h *Host) keepOnly(ctx context.Context, d lv.Domain, keep string) error {
 	names, err := h.checkpoints(ctx, d)
@@ -107,14 +135,12 @@ func (t token) distrust(host string, now tokenDisk, target string, listed []stri
 	if t.Name == "" {
 		return "the last recovery point has no checkpoint"
 	}
-	if t.Host != "" && t.Host != host {
-		return fmt.Sprintf("the machine is on host %s now and was on %s", host, t.Host)
-	}
-	if !slices.Contains(listed, t.Name) {
-		return "the host no longer has the checkpoint " + t.Name
-	}
 	then, ok := t.Disks[target]
-	switch {
+	switch gone := !slices.Contains(listed, t.Name); {
+	case gone && t.Host != "" && t.Host != host:
+		return fmt.Sprintf("the machine is on host %s now and was on %s, and its checkpoint %s did not come with it", host, t.Host, t.Name)
+	case gone:
+		return "the host no longer has the checkpoint " + t.Name
 	case !ok:
 		return "the disk is not part of the last checkpoint"
 	case then.Path != now.Path:
@@ -128,16 +154,28 @@ func (t token) distrust(host string, now tokenDisk, target string, listed []stri
 }
 
 // checkpointXML describes the checkpoint of a new job: a bitmap in each disk that can have one.
-func checkpointXML(name string, domain *libvirtxml.Domain, bitmaps map[string]bool) (string, error) {
-	c := libvirtxml.DomainCheckpoint{Name: name, Description: "The moment of a Kluis recovery point.", Disks: &libvirtxml.DomainCheckpointDisks{}}
-	for _, target := range targetsOf(domain) {
-		kind := "no"
-		if bitmaps[target] {
-			kind = "bitmap"
-		}
-		c.Disks.Disks = append(c.Disks.Disks, libvirtxml.DomainCheckpointDisk{Name: target, Checkpoint: kind})
-	}
+func checkpointXML(name string, domain *libvirtxml.Domain, disks map[string]tokenDisk) (string, error) {
+	return describe(name, domain, disks).Marshal()
+}
+
+// recallXML describes a checkpoint that was made before. When that was is in its name, and matters to nobody.
+func recallXML(t token, domain *libvirtxml.Domain) (string, error) {
+	nanoseconds, _ := strconv.ParseInt(strings.TrimPrefix(t.Name, checkpointPrefix), 10, 64)
+	c := describe(t.Name, domain, t.Disks)
+	c.CreationTime = strconv.FormatInt(nanoseconds/int64(time.Second), 10)
 	return c.Marshal()
+}
+
+func describe(name string, domain *libvirtxml.Domain, disks map[string]tokenDisk) *libvirtxml.DomainCheckpoint {
+	c := &libvirtxml.DomainCheckpoint{Name: name, Description: "The moment of a Kluis recovery point.", Disks: &libvirtxml.DomainCheckpointDisks{}}
+	for _, target := range targetsOf(domain) {
+		d := libvirtxml.DomainCheckpointDisk{Name: target, Checkpoint: "no"}
+		if _, ok := disks[target]; ok {
+			d.Checkpoint, d.Bitmap = "bitmap", name
+		}
+		c.Disks.Disks = append(c.Disks.Disks, d)
+	}
+	return c
 }
 
 // targetsOf are the targets of all disks of a domain that a job must speak of.

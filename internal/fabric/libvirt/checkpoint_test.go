@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// What changed is believed of the same image, of the same size, on the same host, while the checkpoint is there. Whatever
-// else is the case is the reason for reading all.
+// What changed is believed of the same image, of the same size, while the checkpoint is there. Whatever else is the case is
+// the reason for reading all.
 func TestDistrust(t *testing.T) {
 	then := token{Name: "kluis-1", Host: "lab", Disks: map[string]tokenDisk{"vda": {Path: "/a", File: "1:2", Size: 3}}}
 	same := then.Disks["vda"]
@@ -17,7 +17,8 @@ func TestDistrust(t *testing.T) {
 		want               string
 	}{
 		{"nothing changed", "lab", "vda", same, []string{"kluis-1"}, ""},
-		{"the machine moved", "dc2", "vda", same, []string{"kluis-1"}, "the machine is on host dc2 now and was on lab"},
+		{"the machine moved, and its checkpoint too", "dc2", "vda", same, []string{"kluis-1"}, ""},
+		{"the machine moved", "dc2", "vda", same, nil, "the machine is on host dc2 now and was on lab"},
 		{"the checkpoint is gone", "lab", "vda", same, []string{"theirs"}, "no longer has the checkpoint kluis-1"},
 		{"the disk is new", "lab", "vdb", same, []string{"kluis-1"}, "not part of the last checkpoint"},
 		{"another image", "lab", "vda", tokenDisk{"/b", "1:2", 3}, []string{"kluis-1"}, "its image is /b now and was /a"},

@@ -23,11 +23,7 @@ func (s *snapshot) beginJob(ctx context.Context, last token) error {
 	}
 	var checkpoint lv.OptString
 	if s.next.Name != "" {
-		bitmaps := map[string]bool{}
-		for target := range s.next.Disks {
-			bitmaps[target] = true
-		}
-		text, err := checkpointXML(s.next.Name, s.domain, bitmaps)
+		text, err := checkpointXML(s.next.Name, s.domain, s.next.Disks)
 		if err != nil {
 			return err
 		}

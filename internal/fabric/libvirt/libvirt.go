@@ -21,6 +21,7 @@
 // are gone. The guest is worth more than the backup: a job is ended before its scratch space is, and a
 // guest that was stopped by it is resumed. What changed since a checkpoint is believed only when it can be
 // proved that nothing was left out (checkpoint.go); else everything is read, and the reason is told.
+// The bitmap is in the image, and so the proof goes with it, also to another host.
 // Checkpoints of other programs are never touched: ours begin with "kluis-".
 //
 // Calls to libvirt take no context: each runs under a deadline of ours, and may go on in the daemon after it.

@@ -166,6 +166,9 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 	if err != nil {
 		return err
 	}
+	if listed, err = s.recall(ctx, last, listed); err != nil {
+		return err
+	}
 	// The name need not be guessed at by anybody, only be new: a bitmap of that name may be in the image
 	// when libvirt knows nothing of it any more.
 	s.next = token{Name: fmt.Sprintf("%s%d", checkpointPrefix, s.at.UnixNano()), Host: s.h.o.Name, Disks: map[string]tokenDisk{}}
