@@ -58,6 +58,8 @@ type world struct {
 	keys   stage.Keys
 	vault  armid.ID
 	item   client.Item
+
+	points int // how many were in the store when the last one was there
 }
 
 // newWorld starts all of it. The guest's file /data/w is there to be written.
@@ -436,11 +438,22 @@ func (w *world) phases() []phase {
 	return []phase{
 		{"freeze", func(context.Context) bool { marks, err := os.ReadDir(mark); return err == nil && len(marks) > 0 }},
 		{"transfer", func(ctx context.Context) bool { return job(ctx, "Backup") }},
-		{"checkpoint swap", func(ctx context.Context) bool {
+		{"commit", func(ctx context.Context) bool {
 			names, err := w.g.Virsh(ctx, "checkpoint-list", "--name", w.g.Name)
 			return err == nil && len(strings.Fields(names)) == 2 && job(ctx, "None")
 		}},
+		{"checkpoint swap", func(context.Context) bool { return w.committed() > w.points }},
 	}
+}
+
+// committed counts the recovery points that are in the store, also those that no list has yet.
+func (w *world) committed() int {
+	w.t.Helper()
+	roots, err := filepath.Glob(filepath.Join(w.Data, "store", "stores", "*", "*", "points", "*"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return len(roots)
 }
 
 // awaitPhase waits until a phase of a job is seen, or the job is over.
