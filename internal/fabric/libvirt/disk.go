@@ -21,6 +21,7 @@ type disk struct {
 	s      *snapshot
 	id     string
 	target string
+	size   int64 // before the job; 0 if the host does not know
 
 	incremental bool
 	why         string // why all of it is read although there was a checkpoint

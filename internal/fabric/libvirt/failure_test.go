@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,6 +32,7 @@ func TestFailures(t *testing.T) {
 		name string
 		try  func(*testing.T)
 	}{
+		{"a guest whose disks are asked for all the time", f.asked},
 		{"a checkpoint that was deleted by hand", f.checkpointDeleted},
 		{"a guest that was shut down and started", f.restarted},
 		{"a stopped guest", f.stopped},
@@ -151,6 +153,29 @@ func (f *failures) incremental(t *testing.T) {
 		t.Errorf("reads all because %q, want an increment", why)
 	}
 	clean(t, f.g, 1)
+}
+
+// asked takes backups while others look at the guest's disks, as programs do that watch over machines: a QEMU that makes
+// scratch files itself does not survive that.
+func (f *failures) asked(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var askers sync.WaitGroup
+	for range 3 {
+		askers.Go(func() {
+			for ctx.Err() == nil {
+				_, _ = guest.Virsh(ctx, "domblkinfo", f.g.Name, "vda") // it says no once the guest is gone, which is seen below
+			}
+		})
+	}
+	defer askers.Wait()
+	defer cancel()
+	for range 12 {
+		s, err := f.h.Snapshot(t.Context(), f.vm, f.since)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end(t, s, f.since) // as if it had been for nothing
+	}
 }
 
 func (f *failures) checkpointDeleted(t *testing.T) {

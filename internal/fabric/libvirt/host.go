@@ -63,6 +63,9 @@ type Host struct {
 	local bool
 	keys  *keyVolumes
 
+	// making is held while libvirt has QEMU make scratch files. Whoever then asks QEMU for its disks ends it (makeScratch).
+	making sync.RWMutex
+
 	mu   sync.Mutex
 	conn *lv.Libvirt
 	live map[string]bool // UUIDs of the machines of which this process has a snapshot

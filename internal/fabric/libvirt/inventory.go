@@ -250,6 +250,8 @@ func (h *Host) sizeOf(ctx context.Context, d lv.Domain, disk fabric.MachineDisk)
 	if disk.Path == "" {
 		return 0
 	}
+	h.making.RLock()
+	defer h.making.RUnlock()
 	capacity, err := ask(ctx, h, callTimeout, func(c *lv.Libvirt) (uint64, error) {
 		_, capacity, _, err := c.DomainGetBlockInfo(d, disk.Target, 0)
 		return capacity, err

@@ -29,7 +29,14 @@ func (s *snapshot) beginJob(ctx context.Context, last token) error {
 		}
 		checkpoint = lv.OptString{text}
 	}
-	err = s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainBackupBegin(s.d, backup, checkpoint, 0) })
+	var flags lv.DomainBackupBeginFlags
+	if s.h.local {
+		flags = lv.DomainBackupBeginReuseExternal // makeScratch has made them
+	} else {
+		s.h.making.Lock()
+		defer s.h.making.Unlock()
+	}
+	err = s.h.do(ctx, callTimeout, func(c *lv.Libvirt) error { return c.DomainBackupBegin(s.d, backup, checkpoint, flags) })
 	s.begun = err == nil || !isRefusal(err) // a call without an answer may have begun it
 	return s.h.elsewhere(err)
 }

@@ -1,10 +1,12 @@
 package libvirt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
 	"strconv"
@@ -64,6 +66,29 @@ func (h *Host) free(ctx context.Context) (n int64, known bool, err error) {
 	return int64(available), err == nil, err
 }
 
+// makeScratch makes a job's scratch files. libvirt would have QEMU make them; but QEMU 7.2 fails an assertion, and
+// with it the guest is gone, when it is asked for its disks (virsh domblkinfo, domstats, anybody's monitoring) while it opens
+// an image that it makes (block/qcow2.c, qcow2_get_specific_info). It is also done before the guest stands still,
+// and not while it does. On a host elsewhere we can make no files: there at least we do not ask meanwhile.
+func (s *snapshot) makeScratch(ctx context.Context) error {
+	if !s.h.local {
+		return nil
+	}
+	for _, d := range s.disks {
+		if d.size == 0 {
+			return s.h.fault(s.d.Name, fabric.Refused, fmt.Errorf("it does not say how large disk %s is", d.target))
+		}
+		path := s.scratch(d.target)
+		if out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", path, strconv.FormatInt(d.size, 10)).CombinedOutput(); err != nil {
+			return fmt.Errorf("make the scratch file of disk %s: %w: %s", d.target, err, bytes.TrimSpace(out))
+		}
+		if err := giveToQEMU(path); err != nil {
+			return fmt.Errorf("make the scratch file of disk %s: %w", d.target, err)
+		}
+	}
+	return nil
+}
+
 // qemuUsers are the names of whom QEMU runs as, on Debian and on others.
 var qemuUsers = []string{"libvirt-qemu", "qemu"}
 
@@ -97,15 +122,18 @@ func (h *Host) liveOf(uuid string) string {
 // longestLiveDir leaves room for what is added to it.
 const longestLiveDir = 107 - len("/0123456789abcdef0123456789abcdef/nbd")
 
-// giveToQEMU lets QEMU write into a folder, or to a socket: by owner where we may change it, or else by the group
+// giveToQEMU lets QEMU write into a folder, a file, or to a socket: by owner where we may change it, or else by the group
 // that the live folder hands down.
-func giveToQEMU(dir string) error {
+func giveToQEMU(path string) error {
 	if os.Geteuid() != 0 {
-		info, err := os.Stat(dir)
+		info, err := os.Stat(path)
 		if err != nil {
 			return err
 		}
-		return os.Chmod(dir, info.Mode()&os.ModeSetgid|0o770) // what was handed down is handed on
+		if info.Mode().IsRegular() {
+			return os.Chmod(path, 0o660)
+		}
+		return os.Chmod(path, info.Mode()&os.ModeSetgid|0o770) // what was handed down is handed on
 	}
 	for _, name := range qemuUsers {
 		u, err := user.Lookup(name)
@@ -116,7 +144,7 @@ func giveToQEMU(dir string) error {
 		if err != nil {
 			return err
 		}
-		return os.Chown(dir, uid, -1)
+		return os.Chown(path, uid, -1)
 	}
 	return fmt.Errorf("there is no user %s on this machine", qemuUsers[0])
 }

@@ -187,7 +187,7 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 		}
 		now.Size = s.h.sizeOf(ctx, s.d, now)
 		size += now.Size
-		d := &disk{s: s, id: spec.ID, target: spec.Target}
+		d := &disk{s: s, id: spec.ID, target: spec.Target, size: now.Size}
 		is := tokenDisk{Path: now.Path, File: s.h.fileID(now.Path), Size: now.Size}
 		switch {
 		case now.Format != "qcow2":
@@ -210,7 +210,10 @@ func (s *snapshot) plan(ctx context.Context, vm fabric.VM, last token) error {
 	if s.from, err = s.h.serverFor(ctx, s.live); err != nil {
 		return err
 	}
-	return s.h.roomFor(ctx, size)
+	if err := s.h.roomFor(ctx, size); err != nil {
+		return err
+	}
+	return s.makeScratch(ctx)
 }
 
 // begin brings the guest to rest, begins the job, and lets the guest go on.
