@@ -68,18 +68,35 @@ func logger(level string) (*slog.Logger, error) {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l})), nil
 }
 
-// lock makes sure that one server at a time works in a data folder.
-func lock(path string) (*os.File, error) {
+// lock makes sure that one server at a time works in a data folder. A server that was killed while it started a program
+// leaves the lock to it until that begins to run: so a lock is waited for, but not for long.
+func lock(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+	late := time.NewTimer(lockTime)
+	defer late.Stop()
+	tick := time.NewTicker(lockTime / 50)
+	defer tick.Stop()
+	for {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), f.Close())
+		case <-late.C:
+			_ = f.Close()
 			return nil, fmt.Errorf("another server works in this data folder (%s is locked); stop it, or give this one another --data", path)
 		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
-	return f, nil
 }
+
+// lockTime is how long a lock is waited for.
+const lockTime = 2 * time.Second

@@ -56,7 +56,7 @@ func serve(ctx context.Context, c config, log *slog.Logger, out io.Writer) (err 
 	if err := os.MkdirAll(c.Data, 0o700); err != nil {
 		return fmt.Errorf("make data folder: %w", err)
 	}
-	locked, err := lock(filepath.Join(c.Data, "lock"))
+	locked, err := lock(ctx, filepath.Join(c.Data, "lock"))
 	if err != nil {
 		return err
 	}
