@@ -74,13 +74,14 @@ live: ## VMs that run, under a libvirt daemon of this machine
 .PHONY: clients
 clients: ## the official Azure clients and Terraform's, unmodified, against a server
 	@scripts/install $(DISKS)
-	cd test/clients && KLUIS_TEST_REQUIRE=1 $(GO) test -timeout 20m ./...
+	cd test/clients && KLUIS_TEST_REQUIRE=1 $(GO) test -count=1 -timeout 20m ./...
 
-# An az waits more than it works, so more stories run beside each other than there are processors.
+# An az waits more than it works, so more stories run beside each other than there are processors. Here and there the server is
+# built by the tests: -count=1, as above.
 .PHONY: az
 az: ## the real az, azure-cli from Debian, against a server
 	@scripts/install $(DISKS) $(AZ)
-	KLUIS_TEST_REQUIRE=1 $(GO) test -timeout 20m -parallel 6 ./test/az
+	KLUIS_TEST_REQUIRE=1 $(GO) test -count=1 -timeout 20m -parallel 6 ./test/az
 
 # OpenTofu and the azurerm provider take twenty minutes to build on two processors; what is built is kept.
 .PHONY: test-tofu
