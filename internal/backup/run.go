@@ -345,7 +345,7 @@ func (b *backupRun) settleSnapshot(ctx context.Context) {
 	}
 }
 
-// settleCommitted does it for an attempt that died between its commit and that.
+// settleCommitted is settleSnapshot for an attempt that died after its commit.
 func (b *backupRun) settleCommitted(ctx context.Context, root *recovery.Point) {
 	p, err := decodePoint(root)
 	if err == nil {
