@@ -467,6 +467,8 @@ func hostProblem(e *fabric.HostError) *problem.Error {
 			"If it was moved, protect it under its new host. Otherwise stop protection and keep the data, or restore it."},
 		fabric.Busy: {"UserErrorVmNotInDesirableState", "The virtual machine is busy on its host %s.",
 			"Wait until its migration, shutdown or other backup is over; the next backup takes it."},
+		fabric.Held: {"UserErrorVmNotInDesirableState", "The host %s keeps the virtual machine for a backup that it has lost: its libvirt daemon was ended while that began.",
+			"Stop the virtual machine, restart the libvirt daemon of the host (systemctl restart libvirtd) and start the machine again, in this order. Until then the guest goes on, and libvirt refuses every backup, snapshot and migration of it."},
 		fabric.NoRoom: {"UserErrorSnapshotSpaceInsufficient", "The host %s has too little room for what the guest overwrites while it is backed up. The backup was given up so that the guest could go on.",
 			"Make room in the folder of --live-dir on the host, or put it on a larger file system, then back up again."},
 		fabric.Halted: {"UserErrorVmNotInDesirableState", "The virtual machine stopped on its host %s while it was backed up.",

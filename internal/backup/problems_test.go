@@ -57,7 +57,7 @@ func TestProblems(t *testing.T) {
 	served := Point{VM: vm}
 	all = append(all, mountsOff(), tooManyMounts(), mountNotFound("7"), pointHasNoDisk(served, "data", []string{"os"}),
 		notDecrypted(served, "os", errors.New("the key in the recovery point opens none of the key slots"), inside))
-	for _, kind := range []fabric.HostKind{fabric.Away, fabric.Gone, fabric.Busy, fabric.NoRoom, fabric.Halted, fabric.Refused} {
+	for _, kind := range []fabric.HostKind{fabric.Away, fabric.Gone, fabric.Busy, fabric.Held, fabric.NoRoom, fabric.Halted, fabric.Refused} {
 		all = append(all, hostProblem(&fabric.HostError{Host: "lab", Kind: kind, Err: inside}))
 	}
 	all = append(all, unreportedChanges(served, PointDisk{Name: "os"}), drillNoHost(), drillHostUnknown("c", []string{"a", "b"}), drillInvalid(),

@@ -87,13 +87,15 @@ const (
 	Away    HostKind = iota + 1 // it cannot be reached
 	Gone                        // it has no such machine
 	Busy                        // the machine is at something that cannot be disturbed; it is left for the next time
+	Held                        // it keeps the machine for a job that it has lost, until its daemon is started anew without it
 	NoRoom                      // what the guest overwrites while it is backed up has no room
 	Halted                      // the machine stopped while it was backed up
 	Refused                     // it says no
 )
 
 var hostKindNames = map[HostKind]string{
-	Away: "cannot be reached", Gone: "has no such machine", Busy: "has the machine at work", NoRoom: "has too little room",
+	Away: "cannot be reached", Gone: "has no such machine", Busy: "has the machine at work",
+	Held: "keeps the machine for a job that it has lost", NoRoom: "has too little room",
 	Halted: "stopped the machine", Refused: "refuses",
 }
 

@@ -1,7 +1,9 @@
 package guest
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -171,15 +173,40 @@ func (d *Daemon) stop(t testing.TB) {
 	}
 }
 
+// KillAsJobBegins kills libvirtd when it has noted that a backup of a guest begins, and before it has noted more of it: QEMU
+// is held meanwhile, without whose answers it does not come so far.
+func (d *Daemon) KillAsJobBegins(ctx context.Context, g *Guest) error {
+	qemu, err := d.qemuOf(g)
+	if err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		status, err := os.ReadFile(filepath.Join(d.Dir, "run", "qemu", g.Name+".xml"))
+		if err != nil || !bytes.Contains(status, []byte("async='backup'")) {
+			continue
+		}
+		err = syscall.Kill(qemu, syscall.SIGSTOP)
+		if err == nil {
+			err = errors.Join(d.Kill(), syscall.Kill(qemu, syscall.SIGCONT))
+		}
+		return err
+	}
+	return context.Cause(ctx)
+}
+
 // KillQEMU kills the QEMU of a guest of this daemon, and no other.
 func (d *Daemon) KillQEMU(g *Guest) error {
-	pid, err := os.ReadFile(filepath.Join(d.Dir, "run", "qemu", g.Name+".pid"))
+	qemu, err := d.qemuOf(g)
 	if err != nil {
 		return err
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
+	return syscall.Kill(qemu, syscall.SIGKILL)
+}
+
+func (d *Daemon) qemuOf(g *Guest) (pid int, err error) {
+	text, err := os.ReadFile(filepath.Join(d.Dir, "run", "qemu", g.Name+".pid"))
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return syscall.Kill(n, syscall.SIGKILL)
+	return strconv.Atoi(strings.TrimSpace(string(text)))
 }

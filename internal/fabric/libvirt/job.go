@@ -87,14 +87,16 @@ func (s *snapshot) scratch(target string) string {
 
 func bitmapOf(target string) string { return "kluis-" + target }
 
-// alone makes sure that no other job works on the machine: libvirt would have us wait for half a minute.
+// alone makes sure that no other job works on the machine: libvirt would have us wait for half a minute. A daemon that was
+// ended in the middle of DomainBackupBegin knows when it is back that there was a job, but not which: it cannot say anything of
+// it, nor end it, and lets nobody begin another, nor start the machine once it was off (libvirt 9.0).
 func (h *Host) alone(ctx context.Context, d lv.Domain) error {
 	kind, err := ask(ctx, h, callTimeout, func(c *lv.Libvirt) (int32, error) {
 		kind, _, _, _, _, _, _, _, _, _, _, _, err := c.DomainGetJobInfo(d)
 		return kind, err
 	})
 	if isCode(err, lv.ErrInternalError) {
-		return h.fault(d.Name, fabric.Busy, fmt.Errorf("libvirt was ended while a job began, and holds the machine for it until it has been stopped and started: %w", err))
+		return h.fault(d.Name, fabric.Held, fmt.Errorf("libvirt was ended while a job of it began: %w", err))
 	}
 	if err != nil {
 		return fmt.Errorf("look for other jobs of machine %s: %w", d.Name, err)
