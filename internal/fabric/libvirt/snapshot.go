@@ -150,6 +150,13 @@ func (h *Host) settled(ctx context.Context, d lv.Domain) (fabric.PowerState, err
 // hold starts a machine that is stopped with its processors halted, so that QEMU offers its disks. It ends
 // with our connection, whatever happens to this process.
 func (s *snapshot) hold(ctx context.Context) error {
+	saved, err := ask(ctx, s.h, callTimeout, func(c *lv.Libvirt) (int32, error) { return c.DomainHasManagedSaveImage(s.d, 0) })
+	if err == nil && saved != 0 { // libvirt would start it from there, and what was saved would be gone
+		err = errors.New("its memory was saved (virsh managedsave), and would be lost: start it, and it is backed up while it runs")
+	}
+	if err != nil {
+		return s.h.fault(s.d.Name, fabric.Refused, err)
+	}
 	started, err := ask(ctx, s.h, callTimeout, func(c *lv.Libvirt) (lv.Domain, error) {
 		return c.DomainCreateWithFlags(s.d, uint32(lv.DomainStartPaused|lv.DomainStartAutodestroy))
 	})
