@@ -174,12 +174,15 @@ func (d *Daemon) stop(t testing.TB) {
 }
 
 // KillAsJobBegins kills libvirtd when it has noted that a backup of a guest begins, and before it has noted more of it: QEMU
-// is held meanwhile, without whose answers it does not come so far.
+// is held meanwhile, without whose answers it does not come so far. A beginning that is not seen soon was missed; it is
+// killed all the same.
 func (d *Daemon) KillAsJobBegins(ctx context.Context, g *Guest) error {
 	qemu, err := d.qemuOf(g)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	for ctx.Err() == nil {
 		status, err := os.ReadFile(filepath.Join(d.Dir, "run", "qemu", g.Name+".xml"))
 		if err != nil || !bytes.Contains(status, []byte("async='backup'")) {
@@ -191,7 +194,7 @@ func (d *Daemon) KillAsJobBegins(ctx context.Context, g *Guest) error {
 		}
 		return err
 	}
-	return context.Cause(ctx)
+	return d.Kill()
 }
 
 // KillQEMU kills the QEMU of a guest of this daemon, and no other.
